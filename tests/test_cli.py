@@ -1,0 +1,144 @@
+"""The command line: exit codes, messages, and that it delegates."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner, Result
+
+from xstsr import inventory
+from xstsr.cli import main
+from xstsr.data import open_demo
+from xstsr.errors import DataError
+from xstsr.meaning import AssumptionWarning
+from xstsr.methods import METHODS
+
+
+def _xstsr(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def rain_file(tmp_path):
+    """Coarse cells of real rain: 4 steps, 6 x 5 cells."""
+    path = tmp_path / "rain.nc"
+    open_demo().isel(time=slice(4), y=slice(6), x=slice(5)).to_netcdf(path)
+    return path
+
+
+def test_help_lists_every_command():
+    listed = _xstsr("--help").output
+    for command in ("demo", "doctor", "evaluate", "models", "plan", "train", "upscale"):
+        assert f"\n  {command} " in listed
+        assert _xstsr(command, "--help").exit_code == 0
+
+
+def test_version_is_printed():
+    assert _xstsr("--version").output.startswith("xstsr, version 0.")
+
+
+def test_doctor_prints_text_and_json():
+    assert "\n  torch " in _xstsr("doctor").output
+    assert json.loads(_xstsr("doctor", "--json").output) == inventory.survey()
+
+
+def test_models_prints_text_and_json():
+    assert _xstsr("models").exit_code == 0
+    assert json.loads(_xstsr("models", "--json").output) == inventory.models()
+
+
+def test_models_without_weights_says_what_works(monkeypatch):
+    monkeypatch.setattr(inventory, "models", list)
+    assert "linear, nearest and rainfarm need none" in _xstsr("models").output
+
+
+def test_bad_usage_exits_2():
+    for arguments in ([], ["nonsense"], ["upscale", "absent.nc", "out.zarr", "-s", 2]):
+        result = _xstsr(*arguments)
+        assert result.exit_code == 2
+        assert "Usage:" in result.output
+
+
+def test_bad_input_exits_2_with_one_message(monkeypatch):
+    def fail():
+        raise DataError("cannot do this: got that. Type the other.")
+
+    monkeypatch.setattr(inventory, "survey", fail)
+    result = _xstsr("doctor")
+    assert result.exit_code == 2
+    assert result.stderr == "xstsr: cannot do this: got that. Type the other.\n"
+    assert result.stdout == ""
+
+
+def test_unexpected_error_exits_1(monkeypatch):
+    def fail():
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(inventory, "survey", fail)
+    result = _xstsr("doctor")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, RuntimeError)
+
+
+def test_assumptions_are_told_without_source_lines(monkeypatch):
+    def assume():
+        warnings.warn("took labels for starts", AssumptionWarning, stacklevel=1)
+        return {}
+
+    monkeypatch.setattr(inventory, "survey", assume)
+    result = _xstsr("doctor")
+    assert result.exit_code == 0
+    assert result.stderr == "note: took labels for starts\n"
+
+
+def test_upscale_writes_finer_field_with_same_water(rain_file, tmp_path):
+    target = tmp_path / "fine.nc"
+    result = _xstsr(
+        "upscale", rain_file, target, "-s", 3, "-t", 2, "--method", "linear"
+    )
+    assert result.exit_code == 0, result.output
+    assert f"wrote {target}" in result.output
+    with xr.open_dataset(rain_file) as coarse, xr.open_dataset(target) as fine:
+        rain = fine["rainfall_amount"]
+        assert rain.sizes == {"time": 8, "y": 18, "x": 15}
+        np.testing.assert_allclose(
+            rain.coarsen(time=2).sum().coarsen(y=3, x=3).mean(),
+            coarse["rainfall_amount"],
+            rtol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_offered(method):
+    assert method in _xstsr("upscale", "--help").output
+
+
+def test_existing_target_is_refused_before_the_work(rain_file, tmp_path):
+    target = tmp_path / "fine.nc"
+    target.write_bytes(b"older")
+    result = _xstsr("upscale", rain_file, target, "-s", 3)
+    assert result.exit_code == 2
+    assert "it exists" in result.stderr
+    assert target.read_bytes() == b"older"
+
+
+def test_bad_factor_writes_nothing(rain_file, tmp_path):
+    result = _xstsr("upscale", rain_file, tmp_path / "fine.zarr", "-s", 0)
+    assert result.exit_code == 2
+    assert "s=0" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["rain.nc"]
+
+
+def test_command_line_starts_without_torch_and_dask():
+    code = (
+        "import sys, xstsr.cli\n"
+        "print(sorted({'torch', 'dask', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,113 @@
+"""The demo: a field that is known, coarsened, upscaled and compared."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+from xstsr.cli import main
+from xstsr.data import open_demo
+from xstsr.demo import Choices, compute, receipt, run, scores
+from xstsr.errors import DataError
+
+QUICK = Choices(s=5, t=3, beyond=2, realizations=2, method="rainfarm")
+
+
+@pytest.fixture(scope="module")
+def trial():
+    return compute(open_demo(), "rainfall_amount", QUICK)
+
+
+def test_grids_are_those_of_the_story(trial):
+    # 31 x 48 x 37 steps and cells of 5 min and 2 km, cut to 30 x 45 x 35
+    shapes = {
+        "truth": (30, 45, 35),
+        "coarse": (10, 9, 7),
+        "fine": (2, 30, 90, 70),
+        "compared": (2, 30, 45, 35),
+        "again": (2, 10, 9, 7),
+    }
+    for stage, shape in shapes.items():
+        assert getattr(trial, stage)["rainfall_amount"].shape == shape
+    np.testing.assert_allclose(np.diff(trial.coarse["x"]), 10_000.0)
+    np.testing.assert_allclose(np.diff(trial.fine["x"]), 1_000.0)
+    np.testing.assert_allclose(trial.compared["x"], trial.truth["x"])
+    np.testing.assert_array_equal(trial.compared["time"], trial.truth["time"])
+
+
+def test_coarse_intervals_are_whole_quarters(trial):
+    bounds = trial.coarse["time_bnds"].to_numpy()
+    assert bounds[0, 0] == np.datetime64("2015-07-25T12:30")
+    assert (bounds[:, 1] - bounds[:, 0] == np.timedelta64(15, "m")).all()
+
+
+def test_receipt_is_balanced(trial):
+    before, after, worst = receipt(trial)
+    # the mean of the part that is kept, in mm/h: amounts of 5 minutes times 12
+    expected = float(trial.truth["rainfall_amount"].mean()) * 12
+    assert before == pytest.approx(expected, rel=1e-6)
+    assert after == pytest.approx([before, before], rel=1e-6)
+    assert worst < 1e-5
+
+
+def test_scores_name_ensemble_and_baselines(trial):
+    found = scores(trial)
+    assert list(found) == ["rainfarm", "linear", "nearest"]
+    truth = trial.truth["rainfall_amount"] * 12
+    # the block means repeated: nearest must score exactly their absolute error
+    repeated = np.kron(
+        truth.coarsen(time=3, y=5, x=5).mean().to_numpy(), np.ones((3, 5, 5))
+    )
+    error = np.abs(repeated - truth.to_numpy()).mean()
+    assert found["nearest"] == pytest.approx(error, rel=1e-5)
+
+
+def test_run_reports_and_writes_both_results(tmp_path):
+    lines: list[str] = []
+    run(None, None, tmp_path / "out", QUICK, say=lines.append)
+    report = "\n".join(lines)
+    assert re.search(r"coarse +10 km, 15 min +10 x 9 x 7\n", report)
+    assert re.search(r"fine +1 km, 5 min +2 x 30 x 90 x 70\n", report)
+    assert re.search(r"rainfarm +0\.\d+\n +linear +0\.\d+ +ratio \d\.\d\d\n", report)
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["fine.png", "fine.zarr"]
+    with xr.open_zarr(tmp_path / "out" / "fine.zarr") as fine:
+        assert fine["rainfall_amount"].dims == ("realization", "time", "y", "x")
+        assert fine["rainfall_amount"].attrs["units"] == "kg m-2"
+        assert "time_bnds" in fine.variables
+        assert "crs" in fine.variables
+
+
+def test_own_file_goes_back_to_its_own_grid(tmp_path):
+    open_demo().isel(time=slice(6)).to_netcdf(tmp_path / "mine.nc")
+    done = CliRunner().invoke(
+        main,
+        f"demo {tmp_path}/mine.nc -s 4 -t 2 --realizations 2 --method rainfarm "
+        f"--var rainfall_amount --out {tmp_path}/out".split(),
+    )
+    assert done.exit_code == 0, done.output
+    assert "2 x 6 x 48 x 36" in done.output
+    assert (tmp_path / "out" / "fine.zarr").is_dir()
+
+
+def test_missing_matplotlib_costs_only_the_picture(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    lines: list[str] = []
+    run(None, None, tmp_path, QUICK, say=lines.append)
+    assert "pip install 'xstsr[plot]'" in lines[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["fine.zarr"]
+
+
+def test_too_large_factors_are_an_error():
+    with pytest.raises(DataError, match=r"shape \(31, 48, 37\) by t=32, s=5.*smaller"):
+        compute(open_demo(), "rainfall_amount", Choices(s=5, t=32))
+
+
+def test_field_with_heights_is_an_error():
+    ds = open_demo()
+    ds["rainfall_amount"] = ds["rainfall_amount"].expand_dims(height=2)
+    with pytest.raises(DataError, match=r"dims are \('height', 'time', 'y', 'x'\)"):
+        compute(ds, "rainfall_amount", QUICK)

@@ -1,0 +1,297 @@
+"""New coordinates for new cells, and plain data from quantified or lazy ones.
+
+A coordinate keeps its label convention, dtype and attributes as far as they stay true.
+Two-dimensional true latitude and longitude are renewed on the sphere; other coordinates
+along refined dimensions cannot be, and are dropped with a note.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstsr.cf_axes import aux_role, tidy
+from xstsr.errors import GridError, XstsrError
+from xstsr.grid import (
+    Label,
+    centers,
+    coarsen_2d,
+    labels_from_edges,
+    refine_2d,
+    refine_edges,
+)
+from xstsr.meaning import Meaning
+from xstsr.times import encoding_units, from_micros, infer_edges, to_micros
+from xstsr.units import registry
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+LatLon = Callable[[Array, Array, int], tuple[Floats, Floats]]
+
+# attributes that describe the coarse cells, the packing or other variables' cells
+_STALE = frozenset(
+    {
+        "bounds",
+        "climatology",
+        "cell_measures",
+        "ancillary_variables",
+        "coordinates",
+        "actual_range",
+        "valid_range",
+        "valid_min",
+        "valid_max",
+        "missing_value",
+        "GeoTransform",
+        "xstsr_label",
+    }
+)
+_GRIB_KEPT = frozenset({"GRIB_paramId", "GRIB_shortName", "GRIB_name"})
+
+
+def refined(meaning: Meaning, s: int, t: int) -> Meaning:
+    """Return what a refined field means.
+
+    Parameters
+    ----------
+    meaning : Meaning
+        Of the coarse field.
+    s, t : int
+        Fine cells per coarse cell along each side, fine steps per coarse step.
+
+    Returns
+    -------
+    Meaning
+        With fine edges and coordinates; notes say which coordinates were dropped.
+
+    Raises
+    ------
+    CFError
+        The step is unknown and ``t`` is not 1.
+    """
+    fine = replace(
+        meaning,
+        time_edges=meaning.fine_time_edges(t),
+        y_edges=refine_edges(meaning.y_edges, s),
+        x_edges=refine_edges(meaning.x_edges, s),
+    )
+    return _with_coords(fine, s, t, refine_2d)
+
+
+def coarsened(meaning: Meaning, s: int, t: int) -> Meaning:
+    """Return what a coarsened field means: the inverse of `refined`.
+
+    Parameters
+    ----------
+    meaning : Meaning
+        Of the fine field.
+    s, t : int
+        Fine cells per coarse cell along each side, fine steps per coarse step.
+
+    Returns
+    -------
+    Meaning
+        With coarse edges and coordinates.
+
+    Raises
+    ------
+    GridError
+        The factors do not divide the fine sizes.
+    """
+    dims = (meaning.time_dim, meaning.y_dim, meaning.x_dim)
+    for dim, size, n in zip(dims, meaning.shape, (t, s, s), strict=True):
+        if size % n:
+            raise GridError(
+                f"cannot coarsen {dim!r} of size {size} by {n}: it does not divide. "
+                f"Select a multiple: da.isel({dim}=slice(0, {size - size % n}))."
+            )
+    coarse = replace(
+        meaning,
+        time_edges=meaning.time_edges[::t],
+        y_edges=meaning.y_edges[::s],
+        x_edges=meaning.x_edges[::s],
+    )
+    return _with_coords(coarse, s, t, coarsen_2d)
+
+
+def _with_coords(target: Meaning, s: int, t: int, lat_lon: LatLon) -> Meaning:
+    """Renew the coordinates, which are still those of the source, for new edges."""
+    old = target.coords
+    time_dim, y, x = target.time_dim, target.y_dim, target.x_dim
+    coords = {
+        time_dim: _time_coord(target, old[time_dim], t),
+        y: _space_coord(old[y], target.y_edges, s, target, "y"),
+        x: _space_coord(old[x], target.x_edges, s, target, "x"),
+    }
+    changed = ({time_dim} if t != 1 else set()) | ({y, x} if s != 1 else set())
+    flat = _flat_lat_lon(target) if s != 1 else {}
+    if len(flat) == 2:
+        coords |= _renewed_flat(target, flat, s, lat_lon)
+    rest = {name: variable for name, variable in old.items() if name not in coords}
+    lost = [name for name, variable in rest.items() if changed & set(variable.dims)]
+    coords |= {name: clean(rest[name]) for name in rest if name not in lost}
+    notes = tuple(
+        f"the coordinate {name!r} lies along refined dimensions and was dropped"
+        for name in lost
+    )
+    return replace(target, coords=coords, notes=(*target.notes, *notes))
+
+
+def _flat_lat_lon(meaning: Meaning) -> dict[str, str]:
+    """Names of two-dimensional true latitude and longitude, by their meaning."""
+    plane = {meaning.y_dim, meaning.x_dim}
+    return {
+        role: name
+        for name, variable in meaning.coords.items()
+        if set(variable.dims) == plane
+        and min(variable.shape) > 1
+        and (role := aux_role(name, variable))
+    }
+
+
+def _renewed_flat(
+    target: Meaning, flat: Mapping[str, str], s: int, lat_lon: LatLon
+) -> dict[str, xr.Variable]:
+    dims = (target.y_dim, target.x_dim)
+    names = flat["latitude"], flat["longitude"]
+    lat, lon = (target.coords[name].transpose(*dims) for name in names)
+    renewed = {}
+    for name, values in zip(names, lat_lon(eager(lat), eager(lon), s), strict=True):
+        old = target.coords[name]
+        new = xr.Variable(dims, values.astype(old.dtype), clean(old).attrs)
+        renewed[name] = new.transpose(*old.dims)
+    return renewed
+
+
+def _time_coord(target: Meaning, old: xr.Variable, t: int) -> xr.Variable:
+    labels = labels_from_edges(target.time_edges, target.time_label)
+    attrs = {"standard_name": "time", "axis": "T"} | clean(old).attrs
+    if t == 1:
+        values = old.values
+        labels, _ = to_micros(values, target.time_dim)
+    else:
+        values = from_micros(labels, target.calendar, target.resolution)
+    if _inferred(labels, target) not in (None, target.time_label):
+        # without bounds, a reader would take the labels for something else
+        attrs["xstsr_label"] = target.time_label
+    exact = np.concatenate([labels, target.time_edges])
+    units = encoding_units(exact, target.calendar, old.encoding.get("units"))
+    calendar = target.calendar or old.encoding.get("calendar", "standard")
+    encoding = {"units": units, "calendar": calendar, "dtype": np.dtype("int64")}
+    return xr.Variable(old.dims, values, attrs, encoding)
+
+
+def _inferred(labels: Array, target: Meaning) -> Label | None:
+    try:
+        return infer_edges(labels, target.calendar, target.time_dim, None)[1]
+    except XstsrError:  # a single label, or unequal steps that only bounds can tell
+        return None
+
+
+def _space_coord(
+    old: xr.Variable, edges: Floats, s: int, target: Meaning, axis: str
+) -> xr.Variable:
+    attrs = _space_attrs(str(old.dims[0]), target, axis) | clean(old).attrs
+    encoding = {"_FillValue": None}
+    if s == 1:
+        return xr.Variable(old.dims, old.values, attrs, encoding)
+    labels = tidy(centers(edges)) if edges.size > 2 else centers(edges)
+    # float32 must hold the labels to a thousandth of a cell
+    finest = float(np.min(np.abs(np.diff(edges))))
+    short = finest > 1e3 * float(np.spacing(np.float32(np.max(np.abs(labels)))))
+    dtype = old.dtype if old.dtype == np.float32 and short else np.float64
+    return xr.Variable(old.dims, labels.astype(dtype), attrs, encoding)
+
+
+def _space_attrs(dim: str, target: Meaning, axis: str) -> dict[str, str]:
+    """Return what an axis recognised without attributes should have said."""
+    attrs = {"axis": axis.upper()}
+    if target.geometry == "plane":
+        return {"standard_name": f"projection_{axis}_coordinate", "units": "m"} | attrs
+    word, compass = ("latitude", "north") if axis == "y" else ("longitude", "east")
+    if dim.lower().startswith("r"):
+        return {"standard_name": f"grid_{word}", "units": "degrees"} | attrs
+    return {"standard_name": word, "units": f"degrees_{compass}"} | attrs
+
+
+def clean(variable: xr.Variable) -> xr.Variable:
+    """Copy a variable without stale attributes and without encoding."""
+    attrs = {
+        k: v
+        for k, v in variable.attrs.items()
+        if k not in _STALE and (not k.startswith("GRIB_") or k in _GRIB_KEPT)
+    }
+    clean = variable.copy(deep=False)
+    clean.attrs, clean.encoding = attrs, {}
+    return clean
+
+
+def strip(da: xr.DataArray) -> tuple[xr.DataArray, Any]:
+    """Turn a pint-quantified DataArray into a plain one with a units attribute.
+
+    Parameters
+    ----------
+    da : DataArray
+        Quantified or not; lazy data stay lazy.
+
+    Returns
+    -------
+    tuple of DataArray and pint unit
+        The plain field and its unit, None if it was plain already; see `wrap`.
+    """
+    data = da.variable._data
+    if not hasattr(data, "_REGISTRY"):
+        return da, None
+    import pint_xarray  # noqa: F401  (registers the accessor)
+
+    registry()  # registers the format "cf"
+    try:
+        text = f"{data.units:cf}"
+    except (ValueError, KeyError):
+        text = str(data.units)
+    plain: xr.DataArray = da.pint.dequantify()
+    return plain.assign_attrs(units=text), data.units
+
+
+def wrap(da: xr.DataArray, pint_units: object) -> xr.DataArray:
+    """Quantify a plain DataArray again: the inverse of `strip`.
+
+    Parameters
+    ----------
+    da : DataArray
+        Plain field in the units of ``pint_units``; lazy data stay lazy.
+    pint_units : pint unit or None
+        None returns the field as it is.
+
+    Returns
+    -------
+    DataArray
+    """
+    if pint_units is None:
+        return da
+    unit: Any = pint_units
+    out = da.copy(data=unit._REGISTRY.Quantity(da.data, unit))
+    out.attrs.pop("units", None)
+    return out
+
+
+def eager(variable: xr.Variable) -> Array:
+    """Return the values of a coordinate, which may be lazy.
+
+    The synchronous scheduler keeps small coordinates off the workers.
+
+    Parameters
+    ----------
+    variable : Variable
+        Of any shape.
+
+    Returns
+    -------
+    ndarray, same shape
+    """
+    data: Any = variable._data
+    if hasattr(data, "dask"):
+        return np.asarray(data.compute(scheduler="synchronous"))
+    return np.asarray(variable.values)

@@ -1,0 +1,319 @@
+"""Labels for new values: coordinates, attributes and provenance of a refined field.
+
+Everything that describes cells which are no more is renewed or dropped: bounds, cell
+areas, statistics of neighbours, packing, chunk sizes. What describes the quantity, the
+projection or other dimensions is kept.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xstsr import cell_methods as cm
+from xstsr.cf_coords import clean, coarsened, refined, wrap
+from xstsr.errors import CFError, GridError
+from xstsr.grid import refine_edges
+from xstsr.meaning import Meaning
+from xstsr.times import from_micros
+
+Array = NDArray[Any]
+Provenance = Mapping[str, Any]
+
+_CELL_AREA = "cell_area"
+
+
+def relabel(
+    data: Array,
+    meaning: Meaning,
+    s: int,
+    t: int,
+    *,
+    realizations: Sequence[int] | None = None,
+    provenance: Provenance | None = None,
+) -> xr.DataArray:
+    """Label the values of a refined field.
+
+    Parameters
+    ----------
+    data : array, shape ([R], *extra, T * t, Y * s, X * s)
+        numpy or dask, in the units of the input; lazy data stay lazy.
+    meaning : Meaning
+        Of the coarse field.
+    s, t : int
+        Fine cells per coarse cell along each side, fine steps per coarse step.
+    realizations : sequence of int, optional
+        Numbers of the realizations along the leading axis; by default there is none.
+    provenance : mapping of str to str, int or float, optional
+        Written as attributes ``xstsr_<key>`` and into ``history``; the key "operation"
+        names what was done ("upscale" if missing), "version" the version of xstsr.
+
+    Returns
+    -------
+    DataArray
+        Dimensions as in the input, "realization" first; quantified if the input was.
+
+    Raises
+    ------
+    CFError
+        The input has a realization dimension already, or its step is unknown and ``t``
+        is not 1.
+    GridError
+        ``data`` has another shape than it should have.
+    """
+    fine = refined(meaning, s, t)
+    settings = {"s": s, "t": t, **(provenance or {})}
+    return _assemble(data, fine, realizations, settings, meaning.statistic)
+
+
+def relabel_coarse(
+    data: Array,
+    meaning: Meaning,
+    s: int,
+    t: int,
+    *,
+    provenance: Provenance | None = None,
+) -> xr.DataArray:
+    """Label the values of a coarsened field: the inverse of `relabel`.
+
+    Parameters
+    ----------
+    data : array, shape (*extra, T, Y, X)
+        Block means (sums over time for amounts) of a field of (T * t, Y * s, X * s).
+    meaning : Meaning
+        Of the fine field.
+    s, t : int
+        Fine cells per coarse cell along each side, fine steps per coarse step.
+    provenance : mapping, optional
+        As in `relabel`; the operation is "coarsen" if not named.
+
+    Returns
+    -------
+    DataArray
+        Dimensions as in the fine field; quantified if it was.
+
+    Raises
+    ------
+    GridError
+        The factors do not divide the fine sizes, or ``data`` has another shape.
+    """
+    coarse = coarsened(meaning, s, t)
+    settings = {"operation": "coarsen", "s": s, "t": t, **(provenance or {})}
+    # the mean of several points in time is a mean, not a point
+    statistic = "mean" if meaning.point and t > 1 else meaning.statistic
+    return _assemble(data, coarse, None, settings, statistic)
+
+
+def _assemble(
+    data: Array,
+    target: Meaning,
+    realizations: Sequence[int] | None,
+    settings: Mapping[str, Any],
+    statistic: str,
+) -> xr.DataArray:
+    lead = () if realizations is None else ("realization",)
+    if lead and ("realization" in target.dims or "realization" in target.coords):
+        raise CFError(
+            f"cannot add a dimension 'realization' to {target.name!r}: it has one "
+            f"(dimensions {target.dims}). Rename it: "
+            'da.rename(realization="driving_realization").'
+        )
+    axes = (target.time_dim, target.y_dim, target.x_dim)
+    dims = (*lead, *target.extra_dims, *axes)
+    number = () if realizations is None else (len(realizations),)
+    if data.ndim != len(dims) or (*data.shape[-3:], *data.shape[: len(number)]) != (
+        *target.shape,
+        *number,
+    ):
+        raise GridError(
+            f"cannot label values of shape {data.shape} as {dims}: the last three "
+            f"sizes must be {target.shape}. Pass the values on the new grid."
+        )
+    variable = xr.Variable(dims, data).transpose(*lead, *target.dims)
+    coords = dict(target.coords)
+    if realizations is not None:
+        coords["realization"] = _realization_coord(realizations)
+    attrs = _attrs(target, settings, statistic)
+    out = xr.DataArray(variable, coords=coords, name=target.name, attrs=attrs)
+    return wrap(out, target.pint_units)
+
+
+def _realization_coord(realizations: Sequence[int]) -> xr.Variable:
+    attrs = {"standard_name": "realization", "units": "1"}
+    return xr.Variable("realization", np.array(realizations, np.int32), attrs)
+
+
+def _attrs(
+    target: Meaning,
+    settings: Mapping[str, Any],
+    statistic: str,
+) -> dict[str, Any]:
+    attrs = clean(xr.Variable((), 0, dict(target.attrs))).attrs
+    attrs = {k: v for k, v in attrs.items() if not k.startswith("xstsr_")}
+    names = cm.axis_names(target.time_dim, target.y_dim, target.x_dim)
+    attrs["cell_methods"] = cm.write(cm.refined(target.cell_methods, statistic, *names))
+    if target.units:
+        attrs["units"] = target.units
+    mapping = grid_mapping_names(target.grid_mapping)
+    attrs.pop("grid_mapping", None)
+    if mapping and all(name in target.coords for name in mapping):
+        attrs["grid_mapping"] = target.grid_mapping
+    settings = {k: v for k, v in settings.items() if v is not None}
+    version = str(settings.pop("version", None) or _version())
+    operation = str(settings.pop("operation", "upscale"))
+    attrs |= {f"xstsr_{key}": _plain(value) for key, value in settings.items()}
+    attrs["xstsr_version"] = version
+    if target.notes:
+        attrs["xstsr_notes"] = ". ".join(target.notes) + "."
+    line = _history(operation, version, settings)
+    attrs["history"] = "\n".join(filter(None, [attrs.get("history"), line]))
+    return attrs
+
+
+def _history(operation: str, version: str, settings: Mapping[str, Any]) -> str:
+    # reproducible builds set the clock: https://reproducible-builds.org/specs
+    now = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    call = ", ".join(f"{key}={_plain(value)}" for key, value in settings.items())
+    return f"{stamp} xstsr {version}: {operation}({call})"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("xstsr")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _plain(value: object) -> str | int | float:
+    """Return a value that netCDF can hold as an attribute."""
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, np.integer | np.floating):
+        number: int | float = value.item()
+        return number
+    return json.dumps(value, default=str)
+
+
+def grid_mapping_names(text: str | None) -> list[str]:
+    """Return the variables that a ``grid_mapping`` attribute names.
+
+    Parameters
+    ----------
+    text : str or None
+        "crs", or the extended form "crs: x y other: lat lon".
+
+    Returns
+    -------
+    list of str
+    """
+    if not text:
+        return []
+    if ":" not in text:
+        return [text.strip()]
+    return [word[:-1] for word in text.split() if word.endswith(":")]
+
+
+def dataset(
+    fine_da: xr.DataArray, ds_in: xr.Dataset, meaning: Meaning, s: int, t: int
+) -> xr.Dataset:
+    """Complete a labelled field to a Dataset that is self-contained in CF terms.
+
+    Parameters
+    ----------
+    fine_da : DataArray
+        From `relabel` (or from `relabel_coarse`, with the coarse meaning, s=1 and t=1).
+    ds_in : Dataset
+        The input, for its global attributes and its grid mapping variable.
+    meaning : Meaning
+        Of the coarse field.
+    s, t : int
+        Factors that lead from ``meaning`` to ``fine_da``.
+
+    Returns
+    -------
+    Dataset
+        The field, bounds of time, y and x, cell areas in m2, the grid mapping variable,
+        and the global attributes with ``Conventions`` and ``history``.
+
+    Raises
+    ------
+    CFError
+        The field has no name, or its step is unknown and ``t`` is not 1.
+    """
+    if fine_da.name is None:
+        raise CFError(
+            f"cannot put a field of dimensions {fine_da.dims} without a name into a "
+            'Dataset. Name it: da.rename("pr").'
+        )
+    field = fine_da.copy(deep=False)
+    line = str(field.attrs.pop("history", "")).rpartition("\n")[2]
+    ds = field.to_dataset()
+    edges = {
+        meaning.y_dim: refine_edges(meaning.y_edges, s),
+        meaning.x_dim: refine_edges(meaning.x_edges, s),
+    }
+    for dim, values in edges.items():
+        _add_bounds(ds, ds_in, meaning, dim, values)
+    if meaning.step_known and not meaning.point:
+        micros = meaning.fine_time_edges(t)
+        values = from_micros(micros, meaning.calendar, meaning.resolution)
+        _add_bounds(ds, ds_in, meaning, meaning.time_dim, values)
+        ds[meaning.time_dim].attrs.pop("xstsr_label", None)
+    _add_area(ds, str(field.name), meaning, s)
+    _add_grid_mapping(ds, ds_in, str(field.name), meaning)
+    ds.attrs = dict(ds_in.attrs) | {"Conventions": _conventions(ds_in.attrs)}
+    ds.attrs["history"] = "\n".join(filter(None, [ds_in.attrs.get("history"), line]))
+    return ds
+
+
+def _add_bounds(
+    ds: xr.Dataset, ds_in: xr.Dataset, meaning: Meaning, dim: str, edges: Array
+) -> None:
+    name = meaning.bounds_names.get(dim, f"{dim}_bnds")
+    source = ds_in.variables.get(name)
+    last = str(source.dims[-1]) if source is not None and source.ndim == 2 else "bnds"
+    pairs = np.stack([edges[:-1], edges[1:]], axis=1)
+    ds[name] = xr.Variable((dim, last), pairs, encoding={"_FillValue": None})
+    ds[dim].attrs["bounds"] = name
+
+
+def _add_area(ds: xr.Dataset, field: str, meaning: Meaning, s: int) -> None:
+    attrs = {
+        "standard_name": "cell_area",
+        "long_name": "area of the grid cells",
+        "units": "m2",
+    }
+    dims = (meaning.y_dim, meaning.x_dim)
+    ds[_CELL_AREA] = xr.Variable(dims, meaning.area(s), attrs, {"_FillValue": None})
+    ds[field].attrs["cell_measures"] = f"area: {_CELL_AREA}"
+
+
+def _add_grid_mapping(
+    ds: xr.Dataset, ds_in: xr.Dataset, field: str, meaning: Meaning
+) -> None:
+    names = grid_mapping_names(meaning.grid_mapping)
+    if not names or not all(name in ds_in.variables for name in names):
+        return
+    for name in names:
+        ds[name] = clean(ds_in.variables[name])
+    ds[field].attrs["grid_mapping"] = meaning.grid_mapping
+
+
+def _conventions(attrs: Mapping[str, Any]) -> str:
+    # 1.11 is the latest version whose rules are checked offline in the tests
+    others = [
+        word
+        for word in str(attrs.get("Conventions", "")).replace(",", " ").split()
+        if not word.startswith(("CF-", "COARDS"))
+    ]
+    return ", ".join(["CF-1.11", *others])

@@ -1,0 +1,222 @@
+"""The command line: ``xstsr COMMAND``.
+
+Commands parse and delegate; each imports what it needs when it runs. Exit status: 0 if
+all went well, 2 for bad usage or bad input (one message on stderr), 1 for the rest.
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from xstsr.errors import XstsrError
+from xstsr.meaning import AssumptionWarning
+from xstsr.methods import METHODS, STOCHASTIC
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", AssumptionWarning)
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except XstsrError as error:
+                click.echo(f"xstsr: {error}", err=True)
+                ctx.exit(2)
+
+
+def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """Tell what was assumed without the line of source that warned."""
+    click.echo(f"note: {message}", err=True)
+
+
+def _options(*decorators: Callable[[_Command], _Command]) -> Callable[..., Any]:
+    def decorate(command: _Command) -> _Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+_FILE = click.Path(exists=True, path_type=Path)
+_field = _options(
+    click.argument("source", type=_FILE),
+    click.option("--var", "name", help="Variable. Default: the only 3-D one."),
+)
+_factors = _options(
+    click.option("-s", type=int, required=True, help="Refine space by this."),
+    click.option("-t", type=int, default=1, show_default=True, help="Refine time."),
+)
+_sampling = _options(
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--model", default="default", show_default=True, help="Name or path."),
+    click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is."),
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xstsr", prog_name="xstsr")
+def main() -> None:
+    """Space-time super-resolution of climate fields."""
+
+
+@main.command()
+@click.argument("source", type=_FILE, required=False)
+@click.option("--var", "name", help="Variable of SOURCE. Default: the only 3-D one.")
+@click.option("-s", type=int, default=5, show_default=True, help="Coarsen space.")
+@click.option("-t", type=int, default=3, show_default=True, help="Coarsen time.")
+@click.option(
+    "--realizations",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+)
+@click.option(
+    "--method",
+    type=click.Choice(list(STOCHASTIC)),
+    default="diffusion",
+    show_default=True,
+)
+@_sampling
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("xstsr-demo"),
+    show_default=True,
+    help="Folder for fine.zarr and fine.png, both replaced.",
+)
+def demo(
+    source: Path | None,
+    name: str | None,
+    s: int,
+    t: int,
+    realizations: int,
+    method: str,
+    seed: int,
+    model: str,
+    device: str | None,
+    out: Path,
+) -> None:
+    """Coarsen real rain, upscale it again, and compare with what was there.
+
+    Without SOURCE: radar rain over Gothenburg, from 2 km and 5 min to 10 km and 15 min
+    and on to 1 km and 5 min. With SOURCE: your own fine field, back to its own grid.
+    """
+    from xstsr.demo import Choices, run
+
+    # the radar's cells are halved as well, to show detail that the radar does not see
+    beyond = 2 if source is None else 1
+    choices = Choices(s, t, beyond, realizations, seed, method, model, device)
+    run(source, name, out, choices, say=click.echo)
+
+
+@main.command()
+@_field
+@click.argument("target", type=click.Path(path_type=Path))
+@_factors
+@click.option("--realizations", type=click.IntRange(min=1), help="Default: one field.")
+@click.option(
+    "--method", type=click.Choice(list(METHODS)), default="diffusion", show_default=True
+)
+@_sampling
+@click.option("--cell-methods", help='What the values are, as "time: mean".')
+@click.option("--label", type=click.Choice(["left", "mid", "right"]))
+@click.option("--overwrite", is_flag=True, help="Replace TARGET if it exists.")
+def upscale(
+    source: Path, name: str | None, target: Path, overwrite: bool, **choices: object
+) -> None:
+    """Refine a variable of SOURCE and write it to TARGET (.zarr or .nc)."""
+    from xstsr.files import check_target, open_variable, write
+
+    check_target(target, overwrite=overwrite)
+    dataset, name = open_variable(source, name)
+    write(dataset.stsr.upscale(name, **choices), target, overwrite=overwrite)
+    click.echo(f"wrote {target}")
+
+
+@main.command()
+@_field
+@_factors
+@click.option("--realizations", type=click.IntRange(min=1))
+def plan(source: Path, name: str | None, **choices: object) -> None:
+    """Tell what would be inferred and computed, and compute nothing."""
+    from xstsr.files import open_variable
+
+    dataset, name = open_variable(source, name)
+    click.echo(str(dataset[name].stsr.plan(**choices)))
+
+
+@main.command()
+@_field
+@_factors
+@click.option("--realizations", type=click.IntRange(min=2), default=8)
+@_sampling
+def evaluate(source: Path, name: str | None, **choices: object) -> None:
+    """Coarsen SOURCE, upscale it again and print scores beside the baselines'."""
+    from xstsr.files import open_variable
+
+    dataset, name = open_variable(source, name)
+    click.echo(str(dataset[name].stsr.evaluate(**choices)))
+
+
+@main.command()
+@click.argument("data", nargs=-1, required=True, type=_FILE)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the run's state and the model; a stopped run goes on from it.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is.")
+def train(data: tuple[Path, ...], out: Path, **choices: object) -> None:
+    """Train a model on the fine fields of DATA (NetCDF files or folders of them)."""
+    import xstsr
+
+    xstsr.train(data, out, **choices)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models(as_json: bool) -> None:
+    """List the bundled models with their model cards."""
+    from xstsr.inventory import models as describe
+
+    rows = describe()
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['name']}  {row['megabytes']} MB  sha256 {row['sha256'][:12]}")
+        for key, value in row["card"].items():
+            click.echo(f"  {key}: {value}")
+    if not rows:
+        click.echo("no bundled models: methods linear, nearest and rainfarm need none")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
+    """Print versions, devices, regridding and models, for bug reports."""
+    from xstsr.inventory import survey
+
+    found = survey()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for section, rows in found.items():
+        click.echo(section)
+        for key, value in rows.items():
+            click.echo(f"  {key:18}{'-' if value is None else value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

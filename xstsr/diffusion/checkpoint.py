@@ -1,0 +1,178 @@
+r"""Checkpoints: safetensors with a JSON header, and never a pickle.
+
+The header holds everything but the weights: the architecture, the value space, how to
+sample, and the model card. Weights are kept in half precision. A file is written beside
+its target and renamed, so that a crash never costs the last good one.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from xstsr.diffusion.model import Model, ModelSpec, Settings
+from xstsr.diffusion.network import Architecture
+from xstsr.diffusion.transform import LogTransform
+from xstsr.errors import CheckpointError
+
+FORMAT = 1
+WEIGHTS = Path(__file__).parents[1] / "weights"
+_SUFFIX = ".safetensors"
+
+
+def save_model(model: Model, path: Path, card: Mapping[str, Any]) -> None:
+    """Write a model, beside its target first.
+
+    Parameters
+    ----------
+    model : Model
+        What to write.
+    path : Path
+        Target, ``*.safetensors``.
+    card : mapping
+        The model card: what JSON can hold.
+    """
+    header = {"format": FORMAT, "spec": asdict(model.spec), "card": dict(card)}
+    tensors = {
+        name: value.detach().cpu().to(_stored_as(name)).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    side = path.with_name(path.name + ".part")
+    save_file(tensors, side, metadata={"xstsr": json.dumps(header)})
+    side.replace(path)
+
+
+def load_model(name: str = "default", device: str = "cpu") -> Model:
+    """Load a model by name or path, once per process and device.
+
+    Parameters
+    ----------
+    name : str
+        A name that `available` lists, or the path of a ``.safetensors`` file.
+    device : str
+        Where the weights go: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+
+    Returns
+    -------
+    Model
+        In evaluation mode, without gradients; float32.
+
+    Raises
+    ------
+    CheckpointError
+        No such file; not a checkpoint of xstsr; damaged; of another version.
+    """
+    path = find(name)
+    return _load(path, path.stat().st_mtime_ns, device)
+
+
+def read_header(name: str = "default") -> dict[str, Any]:
+    """Read a checkpoint's header (format, spec, card) without its weights.
+
+    Parameters
+    ----------
+    name : str
+        A name or a path.
+    """
+    path = find(name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"cannot read {str(path)!r} as a checkpoint: {error}. The file is truncated "
+            "or of another kind; download it again or pass another model."
+        ) from error
+    if "xstsr" not in metadata:
+        raise CheckpointError(
+            f"cannot use {str(path)!r}: it is a safetensors file, but not one that xstsr "
+            f"wrote (its metadata hold {sorted(metadata)}). Train one with xstsr.train()."
+        )
+    header: dict[str, Any] = json.loads(metadata["xstsr"])
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"cannot use {str(path)!r}: its format is {header.get('format')!r}, this "
+            f"version of xstsr reads {FORMAT}. Install the xstsr that wrote it."
+        )
+    return header
+
+
+def available() -> list[str]:
+    """List the names of the bundled models."""
+    return sorted(p.stem for p in WEIGHTS.glob(f"*{_SUFFIX}"))
+
+
+def find(name: str) -> Path:
+    """Locate a model by bundled name or by path."""
+    path = WEIGHTS / f"{name}{_SUFFIX}" if "/" not in name else Path(name)
+    if name.endswith(_SUFFIX):
+        path = Path(name)
+    if not path.is_file():
+        raise CheckpointError(
+            f"cannot find the model {name!r}: it is no file, and the bundled models are "
+            f"{available()}. Pass one of these names or the path of a .safetensors file."
+        )
+    return path
+
+
+@functools.lru_cache(maxsize=16)
+def _fingerprint(path: Path, changed: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def fingerprint(name: str = "default") -> str:
+    """Compute the sha256 of a model's file, as 64 hexadecimal digits."""
+    path = find(name)
+    return _fingerprint(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: Path, changed: int, device: str) -> Model:
+    """Build and fill a model; `changed` renews the cache when the file does."""
+    header = read_header(str(path))
+    try:
+        model = Model(_spec(header["spec"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot build the model of {str(path)!r} from its header: {error!r}. "
+            "Install the xstsr that wrote it."
+        ) from error
+    with safe_open(path, framework="pt") as file:
+        weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"cannot load the weights of {str(path)!r}: they do not fit the architecture "
+            f"in its header ({str(error).splitlines()[-1].strip()}). Download it again."
+        ) from error
+    model.requires_grad_(False).eval()
+    return model.to(torch.device(device), memory_format=torch.channels_last)
+
+
+def _spec(fields: Mapping[str, Any]) -> ModelSpec:
+    """Restore a spec from JSON, where tuples have become lists."""
+
+    def architecture(part: Mapping[str, Any]) -> Architecture:
+        return Architecture(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
+        )
+
+    return ModelSpec(
+        architecture(fields["mean"]),
+        architecture(fields["denoiser"]),
+        LogTransform(**fields["transform"]),
+        Settings(**fields["settings"]),
+    )
+
+
+def _stored_as(name: str) -> torch.dtype:
+    """Half precision for weights; the few fitted numbers stay as they are."""
+    return torch.float32 if name.startswith("sigma_data") else torch.float16

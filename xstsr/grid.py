@@ -1,0 +1,310 @@
+"""Cells of a rectilinear grid: edges, labels, areas and spacing, as arrays.
+
+Notation: an axis of N cells has N + 1 ``edges`` and N ``labels``. Time edges are
+``int64`` microseconds, so that they telescope exactly; space edges are ``float64`` in
+the coordinate's own unit. Both may run downwards (latitude often does).
+
+Not here: attributes, dimension names, calendars. Those are in `xstsr.cf` and
+`xstsr.times`.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xstsr.errors import GridError
+
+Label = Literal["left", "mid", "right"]
+Geometry = Literal["sphere", "plane"]
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+LABELS: tuple[Label, ...] = ("left", "mid", "right")
+EARTH_RADIUS_M = 6_371_007.2  # radius of the sphere of WGS 84's area (Moritz, 2000)
+
+
+def refine_edges(edges: Array, n: int) -> Array:
+    """Split every cell into ``n`` equal parts; the coarse edges are kept bit for bit.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (N + 1,)
+        Coarse edges: integers (microseconds) or floats (coordinate units).
+    n : int
+        Fine cells per coarse cell, 1 or more.
+
+    Returns
+    -------
+    ndarray, shape (N * n + 1,)
+        Fine edges with ``result[::n] == edges``, same dtype as ``edges``.
+    """
+    start, width, k = edges[:-1, None], np.diff(edges)[:, None], np.arange(n)
+    # b0 + (b1 - b0) * k // n in integers: each part is within 1 us of the others
+    step = width * k // n if edges.dtype.kind == "i" else width * (k / n)
+    return np.append((start + step).ravel(), edges[-1:])
+
+
+def centers(edges: Array) -> Array:
+    """Return the middle of every cell, rounded down for integer edges.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (N + 1,)
+        Edges in any unit.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        Middles in the same unit and dtype.
+    """
+    half = np.diff(edges) // 2 if edges.dtype.kind == "i" else np.diff(edges) / 2
+    middles: Array = edges[:-1] + half
+    return middles
+
+
+def labels_from_edges(edges: Array, label: Label) -> Array:
+    """Return the left edge, the middle or the right edge of every cell.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (N + 1,)
+        Edges in the order of the axis; "left" is the first edge of a cell.
+    label : {"left", "mid", "right"}
+        The convention of the labels.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        Labels in the unit and dtype of ``edges``.
+    """
+    if label == "mid":
+        return centers(edges)
+    return edges[:-1].copy() if label == "left" else edges[1:].copy()
+
+
+def edges_from_labels(labels: Array, label: Label) -> Array:
+    """Find the edges of contiguous cells from their labels.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,), N >= 2
+        Strictly monotone labels.
+    label : {"left", "mid", "right"}
+        What the labels stand for. "mid" puts the edges half-way between labels.
+
+    Returns
+    -------
+    ndarray, shape (N + 1,)
+        Edges; the unknown outermost cell repeats the width of its neighbour.
+
+    Raises
+    ------
+    GridError
+        There are fewer than two labels, so that no width is known.
+    """
+    if labels.size < 2:
+        raise GridError(
+            f"cannot find cell edges from {labels.size} label(s): the width of a cell "
+            "is unknown. Pass bounds, or at least two labels."
+        )
+    step = np.diff(labels)
+    if label == "left":
+        return np.append(labels, labels[-1:] + step[-1:])
+    if label == "right":
+        return np.append(labels[:1] - step[:1], labels)
+    inner = centers(labels)
+    return np.concatenate(
+        [2 * labels[:1] - inner[:1], inner, 2 * labels[-1:] - inner[-1:]]
+    )
+
+
+def edges_from_centers(labels: Array) -> Array:
+    """Find cell edges half-way between the centres of a rectilinear axis.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (N,), N >= 2
+        Strictly monotone cell centres.
+
+    Returns
+    -------
+    ndarray, shape (N + 1,)
+        Edges; the outermost cells reach as far outwards as inwards.
+
+    Raises
+    ------
+    GridError
+        There are fewer than two labels.
+    """
+    return edges_from_labels(labels, "mid")
+
+
+def areas_sphere(y_edges_deg: Floats, x_edges_deg: Floats) -> Floats:
+    """Return the area of latitude-longitude cells on the unit sphere.
+
+    Their sum over the globe is 4 pi. Also right for the rotated coordinates of a
+    rotated pole, since a rotation keeps areas.
+
+    Parameters
+    ----------
+    y_edges_deg : ndarray, shape (Y + 1,)
+        Latitude edges in degrees, either direction, within -90..90.
+    x_edges_deg : ndarray, shape (X + 1,)
+        Longitude edges in degrees.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        Areas in steradian, positive; times the radius squared gives m2.
+    """
+    d_sin = np.abs(np.diff(np.sin(np.deg2rad(y_edges_deg))))
+    d_lon = np.abs(np.diff(np.deg2rad(x_edges_deg)))
+    return d_sin[:, None] * d_lon
+
+
+def areas_plane(y_edges: Floats, x_edges: Floats) -> Floats:
+    """Return the area of cells in a plane.
+
+    Parameters
+    ----------
+    y_edges, x_edges : ndarray, shapes (Y + 1,) and (X + 1,)
+        Edges in one unit of length.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        Areas in that unit squared, positive.
+    """
+    return np.abs(np.diff(y_edges))[:, None] * np.abs(np.diff(x_edges))
+
+
+def areas_m2(
+    y_edges: Floats, x_edges: Floats, geometry: Geometry, metres_per_unit: float = 1.0
+) -> Floats:
+    """Return cell areas in square metres, on the sphere or in the plane.
+
+    Parameters
+    ----------
+    y_edges, x_edges : ndarray, shapes (Y + 1,) and (X + 1,)
+        Edges in degrees (sphere) or in units of length (plane).
+    geometry : {"sphere", "plane"}
+        Where the cells lie.
+    metres_per_unit : float
+        Length of the coordinate unit in m; only for the plane.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        Areas in m2, positive.
+    """
+    if geometry == "sphere":
+        return areas_sphere(y_edges, x_edges) * EARTH_RADIUS_M**2
+    return areas_plane(y_edges, x_edges) * metres_per_unit**2
+
+
+def spacing_km(
+    y_edges: Floats,
+    x_edges: Floats,
+    geometry: Geometry = "sphere",
+    metres_per_unit: float = 1.0,
+) -> float:
+    """Return one representative cell spacing: the root of the median cell area.
+
+    Parameters
+    ----------
+    y_edges, x_edges : ndarray, shapes (Y + 1,) and (X + 1,)
+        Edges in degrees (sphere) or in units of length (plane).
+    geometry : {"sphere", "plane"}
+        Where the cells lie.
+    metres_per_unit : float
+        Length of the coordinate unit in m; only for the plane.
+
+    Returns
+    -------
+    float
+        Spacing in km: the geometric mean of a median cell's two sides.
+    """
+    areas = areas_m2(y_edges, x_edges, geometry, metres_per_unit)
+    return float(np.sqrt(np.median(areas)) / 1000)
+
+
+def refine_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
+    """Refine two-dimensional latitude and longitude on the sphere.
+
+    Unit vectors are interpolated bilinearly between cell centres (extrapolated in the
+    outer half cells) and put back on the sphere, so poles and the date line are no
+    special case.
+
+    Parameters
+    ----------
+    lat, lon : ndarray, shape (Y, X), Y and X >= 2
+        Cell centres in degrees.
+    factor : int
+        Fine cells per coarse cell along each side, 1 or more.
+
+    Returns
+    -------
+    tuple of ndarray, shape (Y * factor, X * factor) each
+        Fine latitude and longitude in degrees, longitudes in the range of ``lon``
+        (0..360 or -180..180).
+
+    Raises
+    ------
+    GridError
+        An axis has a single cell, so that the direction to a neighbour is unknown.
+    """
+    if min(lat.shape) < 2:
+        raise GridError(
+            f"cannot refine two-dimensional latitude and longitude of shape "
+            f"{lat.shape}: each axis needs two cells or more. Drop these coordinates."
+        )
+    vectors = _unit_vectors(lat, lon)
+    for axis in (0, 1):
+        vectors = _interpolate(vectors, factor, axis)
+    return _lat_lon(vectors, lon)
+
+
+def coarsen_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
+    """Average two-dimensional latitude and longitude over blocks, on the sphere.
+
+    Parameters
+    ----------
+    lat, lon : ndarray, shape (Y * factor, X * factor)
+        Fine cell centres in degrees.
+    factor : int
+        Fine cells per coarse cell along each side.
+
+    Returns
+    -------
+    tuple of ndarray, shape (Y, X) each
+        The direction of the mean unit vector of each block, in degrees, longitudes in
+        the range of ``lon``.
+    """
+    ny, nx = (size // factor for size in lat.shape)
+    blocks = _unit_vectors(lat, lon).reshape(ny, factor, nx, factor, 3)
+    return _lat_lon(blocks.mean(axis=(1, 3)), lon)
+
+
+def _unit_vectors(lat: Array, lon: Array) -> Floats:
+    phi, lam = np.deg2rad(lat.astype(float)), np.deg2rad(lon.astype(float))
+    return np.stack(
+        [np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1
+    )
+
+
+def _lat_lon(vectors: Floats, like: Array) -> tuple[Floats, Floats]:
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    lat, lon = np.rad2deg(np.arctan2(z, np.hypot(x, y))), np.rad2deg(np.arctan2(y, x))
+    return lat, lon % 360 if np.nanmax(like) > 180 else lon
+
+
+def _interpolate(vectors: Floats, factor: int, axis: int) -> Floats:
+    # coarse centre i is at index i, so fine centre k is at (k + 1/2) / factor - 1/2
+    size = vectors.shape[axis]
+    at = (np.arange(size * factor) + 0.5) / factor - 0.5
+    below = np.clip(np.floor(at).astype(int), 0, size - 2)
+    weight = np.expand_dims(at - below, tuple(i for i in range(3) if i != axis))
+    low, high = vectors.take(below, axis), vectors.take(below + 1, axis)
+    between: Floats = low + (high - low) * weight
+    return between

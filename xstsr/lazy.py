@@ -1,0 +1,192 @@
+r"""The plan as a Dask graph: three tasks a window, whatever the model's size.
+
+For each window one task gathers the coarse frames, one draws, one joins with what the
+neighbours drew. The model travels by name; workers load it once per process.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xstsr.plan import Span
+from xstsr.windows import Job, draw, fields, join
+
+if TYPE_CHECKING:
+    import dask.array
+
+Array = np.ndarray
+
+
+def upscale_blocks(
+    job: Job, coarse: "dask.array.Array", edges: Array
+) -> "dask.array.Array":
+    """Refine a chunked coarse field lazily.
+
+    Parameters
+    ----------
+    job : Job
+        What is asked for.
+    coarse : dask array, shape (E, T, Y, X)
+        In the user's units, chunked in any way.
+    edges : ndarray, shape (T + 1,), int64
+        Time edges [us].
+
+    Returns
+    -------
+    dask array, shape (R, E, T t, Y sy, X sx)
+        One chunk per window.
+    """
+    import dask
+    import dask.array
+
+    windows = job.plan.windows
+    shared = dask.delayed(job, pure=True, traverse=False)
+    sampling = dask.delayed(draw, pure=True)
+    joining = dask.delayed(_join_indexed, pure=True)
+    frames = [_delayed_frames(coarse, w.start, w.stop) for w in windows]
+    drawn = [
+        sampling(shared, frames[i], edges[w.start : w.stop + 1], w)
+        for i, w in enumerate(windows)
+    ]
+    t, sy, sx = job.request.factor
+    extra, _, y, x = coarse.shape
+    blocks = []
+    for i, w in enumerate(windows):
+        near = range(max(0, i - 1), min(len(windows), i + 2))
+        fine = joining(
+            shared,
+            [windows[j] for j in near],
+            [drawn[j] for j in near],
+            frames[i],
+            edges[w.core_start : w.core_stop + 1],
+            w,
+        )
+        length = (w.core_stop - w.core_start) * t
+        shape = (fields(job), extra, length, y * sy, x * sx)
+        blocks.append(dask.array.from_delayed(fine, shape, dtype=coarse.dtype))
+    return dask.array.concatenate(blocks, axis=2)
+
+
+def upscale_now(job: Job, coarse: Array, edges: Array) -> Array:
+    """Refine a field in memory, window by window; as `upscale_blocks`, same bits.
+
+    Parameters
+    ----------
+    job : Job
+        What is asked for.
+    coarse : ndarray, shape (E, T, Y, X)
+        In the user's units.
+    edges : ndarray, shape (T + 1,), int64
+        Time edges [us].
+
+    Returns
+    -------
+    ndarray, shape (R, E, T t, Y sy, X sx)
+    """
+    t, sy, sx = job.request.factor
+    extra, frames, y, x = coarse.shape
+    fine = np.empty((fields(job), extra, frames * t, y * sy, x * sx), coarse.dtype)
+    windows = job.plan.windows
+    drawn: dict[int, Array] = {}
+    for i, w in enumerate(windows):
+        for j in range(max(0, i - 1), min(len(windows), i + 2)):
+            if j not in drawn:
+                v = windows[j]
+                drawn[j] = draw(
+                    job, coarse[:, v.start : v.stop], edges[v.start : v.stop + 1], v
+                )
+        near = [j for j in (i - 1, i, i + 1) if j in drawn]
+        fine[:, :, w.core_start * t : w.core_stop * t] = join(
+            job,
+            [(windows[j], drawn[j]) for j in near],
+            coarse[:, w.core_start : w.core_stop],
+            edges[w.core_start : w.core_stop + 1],
+            w,
+        )
+        drawn.pop(i - 1, None)
+    return fine
+
+
+def map_blocks(
+    average: Callable[[Array, Sequence[slice]], Array],
+    fine: "Array | dask.array.Array",
+    factor: tuple[int, int, int],
+) -> "Array | dask.array.Array":
+    """Reduce blocks of a field in memory or in chunks.
+
+    Parameters
+    ----------
+    average : callable
+        Takes a piece, shape (..., n t, m sy, k sx), and the slices where it lies.
+    fine : array, shape (..., T t, Y sy, X sx)
+        numpy or dask; chunks are merged until each holds whole blocks.
+    factor : tuple of int
+        (t, sy, sx).
+
+    Returns
+    -------
+    array, shape (..., T, Y, X), of the dtype of `fine`
+    """
+    if isinstance(fine, np.ndarray):
+        whole = [slice(0, n) for n in fine.shape[-3:]]
+        return average(fine, whole).astype(fine.dtype)
+    import dask.array
+
+    chunks = [
+        _whole_blocks(c, f) for c, f in zip(fine.chunks[-3:], factor, strict=True)
+    ]
+    aligned = fine.rechunk((*fine.chunks[:-3], *chunks))
+    coarse = [
+        tuple(n // f for n in c) for c, f in zip(chunks, factor, strict=True)
+    ]
+
+    def piece(block: Array, block_info: Any = None) -> Array:
+        place = block_info[0]["array-location"][-3:]
+        return average(block, [slice(*p) for p in place]).astype(block.dtype)
+
+    return dask.array.map_blocks(
+        piece, aligned, dtype=fine.dtype, chunks=(*fine.chunks[:-3], *coarse)
+    )
+
+
+def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
+    """Merge and cut chunks so that each is a multiple of the factor.
+
+    Examples
+    --------
+    >>> _whole_blocks((4, 4, 4), 3)
+    (3, 6, 3)
+    """
+    ends = np.cumsum(chunks) // factor * factor
+    ends[-1] = sum(chunks)
+    sizes = np.diff(np.concatenate(([0], np.unique(ends))))
+    return tuple(int(n) for n in sizes if n)
+
+
+def _delayed_frames(coarse: "dask.array.Array", start: int, stop: int) -> Any:
+    """Gather the frames of one window in one task."""
+    import dask
+
+    part = coarse[:, start:stop]
+    part = part.rechunk(part.shape)
+    (block,) = part.to_delayed().ravel()
+    return dask.delayed(np.asarray, pure=True)(block)
+
+
+def _join_indexed(
+    job: Job,
+    spans: Sequence[Span],
+    drawn: Sequence[Array],
+    frames: Array,
+    edges: Array,
+    window: Span,
+) -> Array:
+    """Join a window from delayed parts; `frames` hold its halo too."""
+    return join(
+        job,
+        list(zip(spans, drawn, strict=True)),
+        frames[:, window.core],
+        edges,
+        window,
+    )

@@ -1,0 +1,215 @@
+"""`Meaning`: what the metadata of one coarse field mean, as plain values.
+
+`xstsr.cf.read` builds it, the pipeline computes with it and `xstsr.cf_write` turns
+arrays back into labelled fields with it. Here are only the quantities that follow from
+it by arithmetic: step lengths, areas, spacing, factors to mm h-1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xstsr.cell_methods import CellMethod
+from xstsr.errors import CFError
+from xstsr.grid import Geometry, Label, areas_m2, refine_edges, spacing_km
+from xstsr.units import to_mm, to_mm_per_hour
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Kind = Literal["rate", "amount", "state"]
+Floats = NDArray[np.float64]
+Micros = NDArray[np.int64]
+
+HOUR = 3_600_000_000
+
+
+class AssumptionWarning(UserWarning):
+    """Metadata were missing or ambiguous, and xstsr chose; the text says how to say it.
+
+    The same sentences are in `Meaning.notes` and in the output's ``xstsr_notes``.
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class Meaning:
+    """What the metadata of one coarse DataArray mean."""
+
+    name: str | None
+    """Name of the variable."""
+    dims: tuple[str, ...]
+    """Dimensions in the order of the input."""
+    time_dim: str
+    """Dimension of time."""
+    y_dim: str
+    """Dimension that runs north-south (or along projected y)."""
+    x_dim: str
+    """Dimension that runs east-west (or along projected x)."""
+    extra_dims: tuple[str, ...]
+    """All other dimensions, in the order of the input: height, realization, ..."""
+    kind: Kind
+    """Mean rate of water, amount of water summed over the step, or another mean."""
+    point: bool
+    """Whether values are instantaneous: cell_methods say ``time: point``."""
+    units: str
+    """The user's unit string, unchanged; empty when a state has none."""
+    time_edges: Micros
+    """Contiguous cell edges, shape (T + 1,), microseconds since 1970-01-01."""
+    time_label: Label
+    """Which part of a step its label is."""
+    step_known: bool
+    """Whether the step length is known; False for a single time without bounds."""
+    calendar: str | None
+    """cftime calendar, or None for numpy's datetime64."""
+    resolution: str
+    """Resolution of the input's datetime64: "s", "ms", "us" or "ns"."""
+    y_edges: Floats
+    """Cell edges, shape (Y + 1,), in the coordinate's unit and direction."""
+    x_edges: Floats
+    """Cell edges, shape (X + 1,), in the coordinate's unit and direction."""
+    geometry: Geometry
+    """Whether cells lie on the sphere (degrees) or in a plane (lengths)."""
+    metres_per_unit: float
+    """Length of the spatial coordinates' unit in metres; 1 on the sphere."""
+    cell_methods: tuple[CellMethod, ...]
+    """What was done to the data before, parsed."""
+    grid_mapping: str | None
+    """Name of the grid mapping variable."""
+    bounds_names: Mapping[str, str] = field(default_factory=dict)
+    """Names of the input's bounds variables, by coordinate."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes of the input."""
+    coords: "Mapping[str, xr.Variable]" = field(default_factory=dict)
+    """Coordinates of the input."""
+    notes: tuple[str, ...] = ()
+    """Everything that was inferred or assumed, one sentence each."""
+    pint_units: Any = None
+    """Unit of a pint-quantified input, which comes back quantified; else None."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the coarse sizes (T, Y, X)."""
+        return self.time_edges.size - 1, self.y_edges.size - 1, self.x_edges.size - 1
+
+    @property
+    def statistic(self) -> str:
+        """Return what holds in time, for cell_methods: "sum", "point" or "mean"."""
+        return "sum" if self.kind == "amount" else "point" if self.point else "mean"
+
+    @property
+    def spacing_km(self) -> float:
+        """Return the representative spacing of the coarse cells in km."""
+        return spacing_km(
+            self.y_edges, self.x_edges, self.geometry, self.metres_per_unit
+        )
+
+    @property
+    def step_minutes(self) -> float:
+        """Return the median length of the coarse steps in minutes (60 if unknown)."""
+        return float(np.median(np.diff(self.time_edges)) / 60_000_000)
+
+    @property
+    def wraps(self) -> bool:
+        """Whether longitude goes round the globe, so that east meets west."""
+        extent = abs(float(self.x_edges[-1] - self.x_edges[0]))
+        return self.geometry == "sphere" and abs(extent - 360) < 1e-3
+
+    @property
+    def rate_factor(self) -> Floats:
+        """Return factors, shape (T,): coarse value times factor is mm h-1.
+
+        Ones for a state, whose values are left in their own unit.
+        """
+        return self.fine_rate_factor(1)
+
+    def fine_rate_factor(self, t: int) -> Floats:
+        """Return factors from fine values to mm h-1; ones for a state.
+
+        Parameters
+        ----------
+        t : int
+            Fine steps per coarse step.
+
+        Returns
+        -------
+        ndarray, shape (T * t,)
+            ``fine value * factor`` is in mm h-1. For amounts it holds the length of
+            each fine step.
+
+        Raises
+        ------
+        CFError
+            The step length is unknown and ``t`` is not 1.
+        """
+        hours = self.step_hours(t)
+        if self.kind == "rate":
+            return np.full(hours.shape, to_mm_per_hour(self.units))
+        if self.kind == "amount":
+            return to_mm(self.units) / hours
+        return np.ones(hours.shape)
+
+    def fine_time_edges(self, t: int) -> Micros:
+        """Return the edges of the fine steps.
+
+        Parameters
+        ----------
+        t : int
+            Fine steps per coarse step.
+
+        Returns
+        -------
+        ndarray, shape (T * t + 1,)
+            Microseconds; every t-th is a coarse edge.
+
+        Raises
+        ------
+        CFError
+            The step length is unknown and ``t`` is not 1.
+        """
+        if t != 1 and not self.step_known:
+            raise CFError(
+                f"cannot split the single time of {self.name!r} into {t} steps: "
+                f"{self.time_dim!r} has one label and no bounds, so the length of the "
+                "step is unknown. Use t=1, pass more times, or a Dataset with time "
+                "bounds: ds.stsr.upscale(...)."
+            )
+        return refine_edges(self.time_edges, t)
+
+    def step_hours(self, t: int = 1) -> Floats:
+        """Return the lengths of the fine steps.
+
+        Parameters
+        ----------
+        t : int
+            Fine steps per coarse step.
+
+        Returns
+        -------
+        ndarray, shape (T * t,)
+            Hours.
+
+        Raises
+        ------
+        CFError
+            The step length is unknown and ``t`` is not 1.
+        """
+        return np.diff(self.fine_time_edges(t)) / HOUR
+
+    def area(self, s: int = 1) -> Floats:
+        """Return the areas of the fine cells.
+
+        Parameters
+        ----------
+        s : int
+            Fine cells per coarse cell along each side.
+
+        Returns
+        -------
+        ndarray, shape (Y * s, X * s)
+            Areas in m2.
+        """
+        y, x = refine_edges(self.y_edges, s), refine_edges(self.x_edges, s)
+        return areas_m2(y, x, self.geometry, self.metres_per_unit)

@@ -1,0 +1,222 @@
+r"""The methods of refinement: from a coarse window to a raw fine one.
+
+Each method is one function of a `Task`; a new one is a function here and its name in
+`METHODS`. What they give is raw: the pipeline blends windows and conserves the water.
+Arrays only; torch is imported by the two methods that need it, when they run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from xstsr import baselines
+from xstsr.errors import XstsrError
+from xstsr.recipe import Recipe
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, the same for every window.
+
+    Parameters
+    ----------
+    method : str
+        A name in `METHODS`.
+    factor : tuple of int
+        (t, sy, sx).
+    spacing_km, step_minutes : float
+        Of the fine grid.
+    recipe : Recipe
+        beta, context and taper.
+    realizations : tuple of int
+        Which members of the ensemble; a single-valued method gives one field.
+    seed : int
+        Of the noise.
+    model : str
+        Name or path of a checkpoint: it travels by reference.
+    steps : int or None
+        Network evaluations per sample.
+    device : str
+        Where networks run.
+    """
+
+    method: str
+    factor: tuple[int, int, int]
+    spacing_km: float
+    step_minutes: float
+    recipe: Recipe
+    realizations: tuple[int, ...] = (0,)
+    seed: int = 0
+    model: str = "default"
+    steps: int | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One window and tile of a request.
+
+    Parameters
+    ----------
+    request : Request
+        What was asked for.
+    coarse : ndarray, shape (T, Y, X)
+        Coarse values [mm h-1 for rain], NaN where there are none.
+    times : ndarray, shape (T t,), int64
+        Start of each fine step [us since 1970].
+    origin : tuple of int
+        Absolute place of the first fine pixel (y, x).
+    stream : int
+        Which of the fields along further dimensions.
+    """
+
+    request: Request
+    coarse: Array
+    times: Array
+    origin: tuple[int, int] = (0, 0)
+    stream: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Fine shape (T t, Y sy, X sx)."""
+        t, y, x = self.coarse.shape
+        ft, fy, fx = self.request.factor
+        return t * ft, y * fy, x * fx
+
+
+Method = Callable[[Task], Array]
+
+
+def nearest(task: Task) -> Array:
+    """Repeat each coarse value; shape (1, T t, Y sy, X sx)."""
+    return baselines.nearest(task.coarse, task.request.factor)[None]
+
+
+def linear(task: Task) -> Array:
+    """Interpolate linearly in space and time; shape (1, T t, Y sy, X sx)."""
+    return baselines.linear(task.coarse, task.request.factor)[None]
+
+
+def rainfarm(task: Task) -> Array:
+    """Draw space-time RainFARM fields; shape (R, T t, Y sy, X sx)."""
+    return np.stack(
+        [
+            baselines.rainfarm(
+                task.coarse,
+                task.request.factor,
+                seed=task.request.seed,
+                realization=r,
+                steps=task.times,
+            )
+            for r in task.request.realizations
+        ]
+    )
+
+
+def mean(task: Task) -> Array:
+    """Estimate the conditional mean rate; shape (1, T t, Y sy, X sx)."""
+    import torch
+
+    with torch.inference_mode():
+        rate: Array = _condition(task)[1].means.rate[:, 0].cpu().numpy()
+    return rate
+
+
+def diffusion(task: Task) -> Array:
+    """Draw samples of the conditional distribution; shape (R, T t, Y sy, X sx)."""
+    import torch
+
+    from xstsr.diffusion.noise import normal
+
+    request = task.request
+    drawn = np.empty((len(request.realizations), *task.shape), np.float32)
+    if not np.any(task.coarse > 0):
+        drawn[:] = 0  # dry is free: without rain nothing is left to chance
+        return drawn
+    amplitude = request.recipe.amplitude(_size(request), request.factor[0])
+    with torch.inference_mode():
+        model, condition = _condition(task)
+        # one realization at a time: its bits do not depend on how many there are
+        for field, realization in zip(drawn, request.realizations, strict=True):
+            noise = normal(
+                task.times,
+                task.shape[1:],
+                seed=request.seed,
+                realization=realization,
+                stream=task.stream,
+                origin=task.origin,
+                device=request.device,
+            )
+            sample = model.sample(
+                condition, noise[None, None], amplitude=amplitude, steps=request.steps
+            )
+            field[:] = sample[0, 0].cpu().numpy()
+    return drawn
+
+
+METHODS: dict[str, Method] = {
+    "diffusion": diffusion,
+    "mean": mean,
+    "linear": linear,
+    "nearest": nearest,
+    "rainfarm": rainfarm,
+}
+STOCHASTIC = ("diffusion", "rainfarm")
+NEURAL = ("diffusion", "mean")
+# coarse frames of context that the others need; the recipe tells for the networks
+HALO = {"linear": 1, "nearest": 0, "rainfarm": baselines.RAINFARM_HALO}
+
+
+def check_method(name: str) -> None:
+    """Refuse a name that is no method."""
+    if name not in METHODS:
+        raise XstsrError(
+            f"cannot upscale with method={name!r}: choose one of {sorted(METHODS)}."
+        )
+
+
+def choose_device(device: str | None) -> str:
+    """Name the device to run networks on: a GPU where there is one."""
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise XstsrError(
+            f"cannot run on device={device!r}: this torch ({torch.__version__}) sees no "
+            "GPU. Pass device='cpu', or install a CUDA build of torch."
+        )
+    return device
+
+
+def _size(request: Request) -> float:
+    """One spatial factor, the geometric mean of the two."""
+    _, sy, sx = request.factor
+    return float((sy * sx) ** 0.5)
+
+
+def _condition(task: Task):  # type: ignore[no-untyped-def]
+    """Load the model and compute what does not depend on chance."""
+    import torch
+
+    from xstsr.diffusion.checkpoint import load_model
+
+    request = task.request
+    model = load_model(request.model, request.device)
+
+    def scalar(value: float) -> torch.Tensor:
+        return torch.tensor([value], dtype=torch.float32, device=request.device)
+
+    coarse_step = request.step_minutes * request.factor[0]
+    condition = model.condition(
+        torch.as_tensor(task.coarse, dtype=torch.float32, device=request.device)[None],
+        request.factor,
+        scalar(request.spacing_km),
+        scalar(request.step_minutes),
+        scalar(request.recipe.reach(coarse_step)),
+        task.origin,
+    )
+    return model, condition

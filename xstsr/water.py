@@ -1,0 +1,343 @@
+r"""The water balance of labelled fields: coarsen, conserve, check.
+
+`coarsen` is the exact inverse of refinement: rates are averaged over area and time,
+amounts summed over time. `conserve` makes any fine field agree with a coarse one;
+`check` says how well it does, in physical units.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from xstsr import cf
+from xstsr import conserve as conservation
+from xstsr.blocks import block_mean
+from xstsr.errors import XstsrError
+from xstsr.grid import Geometry, areas_m2
+from xstsr.lazy import map_blocks
+from xstsr.meaning import AssumptionWarning, Meaning
+from xstsr.pipeline import package_version, read_factor, space_time
+
+Array = np.ndarray
+
+
+def coarsen(
+    da: xr.DataArray,
+    s: int,
+    t: int = 1,
+    *,
+    cell_methods: str | None = None,
+    label: str | None = None,
+) -> xr.DataArray:
+    """Average blocks of s by s cells and t steps; amounts are summed in time.
+
+    Means are weighted by cell area and step length; missing pixels are left out, and
+    a block without any stays missing.
+
+    Parameters
+    ----------
+    da : DataArray
+        Fine field; chunked input stays lazy.
+    s, t : int
+        Fine cells per coarse cell along each spatial axis, fine steps per coarse step.
+    cell_methods, label : str, optional
+        As in `upscale`.
+
+    Returns
+    -------
+    DataArray
+        Dimensions and units as the input's, with CF coordinates of the coarse grid.
+
+    Raises
+    ------
+    GridError
+        The factors do not divide the sizes.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> coarse = xstsr.open_demo().rainfall_amount.stsr.coarsen(s=4, t=3)
+    >>> coarse.sizes["time"]
+    10
+    """
+    factor = read_factor(s, t)
+    meaning = _read(da, cell_methods, label)
+    plain, _ = cf.strip(da)
+    plain = plain.transpose(*meaning.extra_dims, *space_time(meaning))
+    cf.coarsened(meaning, s, t)  # refuses factors that do not divide
+    average = _Average.of(meaning, factor)
+    data = map_blocks(average, plain.data, factor)
+    return cf.relabel_coarse(
+        data,
+        meaning,
+        s,
+        t,
+        provenance={"operation": "coarsen", "version": package_version()},
+    )
+
+
+def conserve(
+    fine: xr.DataArray,
+    coarse: xr.DataArray,
+    *,
+    cell_methods: str | None = None,
+    label: str | None = None,
+) -> xr.DataArray:
+    """Make a fine field, of any origin, agree with a coarse one cell by cell.
+
+    Parameters
+    ----------
+    fine : DataArray
+        On a grid that splits each coarse cell and step evenly; further dimensions,
+        such as ``realization``, are free.
+    coarse : DataArray
+        Whose water is to be kept.
+    cell_methods, label : str, optional
+        As in `upscale`, for both fields.
+
+    Returns
+    -------
+    DataArray
+        As `fine`; `coarsen` of it gives `coarse`.
+
+    Raises
+    ------
+    GridError
+        The grids do not match.
+    """
+    pair = _Pair.read(fine, coarse, cell_methods, label)
+    t = pair.factor[0]
+    values = pair.fine_values() * pair.fine.fine_rate_factor(1)[:, None, None]
+    target = pair.coarse_values() * pair.coarse.rate_factor[:, None, None]
+    made = conservation.conserve(
+        values,
+        target,
+        pair.factor,
+        weights=pair.weights(),
+        constraint="additive" if pair.fine.kind == "state" else "multiplicative",
+    )
+    made = made / pair.fine.fine_rate_factor(1)[:, None, None]
+    note = f"conserve(factor={t}x{pair.factor[1]}x{pair.factor[2]})"
+    out = pair.plain.copy(data=made.astype(pair.plain.dtype))
+    history = [str(out.attrs["history"])] if "history" in out.attrs else []
+    out.attrs["history"] = "\n".join([*history, f"xstsr {package_version()}: {note}"])
+    return out.transpose(*map(str, fine.dims))
+
+
+def check(
+    fine: xr.DataArray,
+    coarse: xr.DataArray,
+    *,
+    cell_methods: str | None = None,
+    label: str | None = None,
+) -> "Receipt":
+    """Compare the water of a fine field with that of a coarse one: the mass receipt.
+
+    Parameters
+    ----------
+    fine, coarse : DataArray
+        As in `conserve`.
+    cell_methods, label : str, optional
+        As in `upscale`, for both fields.
+
+    Returns
+    -------
+    Receipt
+        Prints as text, shows as a card in Jupyter; ``.dataset`` holds the residual of
+        every coarse cell.
+
+    Raises
+    ------
+    GridError
+        The grids do not match.
+    """
+    pair = _Pair.read(fine, coarse, cell_methods, label)
+    rates = pair.fine_values() * pair.fine.fine_rate_factor(1)[:, None, None]
+    means = block_mean(rates, pair.factor, pair.weights())
+    means = means / pair.coarse.rate_factor[:, None, None]
+    target = pair.coarse_values().astype(np.float64)
+    dims = (*pair.fine.extra_dims, *space_time(pair.coarse))
+    attrs = {"units": pair.coarse.units, "long_name": "fine minus coarse"}
+    labels = {d: pair.coarse_plain[d] for d in space_time(pair.coarse)}
+    area = pair.coarse.area()
+    return Receipt(
+        xr.Dataset(
+            {
+                "residual": (dims, means - target, attrs),
+                "coarse": (dims[-3:], target, {"units": pair.coarse.units}),
+                "area": (dims[-2:], area, {"units": "m2"}),
+            },
+            labels,
+        ),
+        pair.coarse,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Receipt:
+    """How much water each coarse cell has gained or lost in refinement.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        ``residual`` (fine minus coarse), ``coarse`` and ``area``.
+    meaning : Meaning
+        Of the coarse field.
+    """
+
+    dataset: xr.Dataset
+    meaning: Meaning
+
+    @property
+    def largest(self) -> float:
+        """Largest absolute residual, in the coarse field's units."""
+        return float(np.abs(self.dataset.residual).max())
+
+    @property
+    def rms(self) -> float:
+        """Root of the mean squared residual, in the coarse field's units."""
+        return float(np.sqrt((self.dataset.residual**2).mean()))
+
+    @property
+    def relative(self) -> float:
+        """Largest residual over its own cell's value, where that is not 0."""
+        value = np.abs(self.dataset.coarse)
+        least = 1e-6 * float(value.max())
+        share = (np.abs(self.dataset.residual) / value).where(value > least)
+        return float(share.max()) if bool(share.notnull().any()) else 0.0
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What the receipt says, as pairs of label and value."""
+        units = self.meaning.units
+        told = [
+            ("cells", f"{int(self.dataset.coarse.notnull().sum())} with data"),
+            ("largest residual", f"{self.largest:.3g} {units}"),
+            ("rms residual", f"{self.rms:.3g} {units}"),
+            ("largest relative residual", f"{self.relative:.1e}"),
+        ]
+        if self.meaning.kind != "state":
+            coarse, fine = self._water()
+            told.insert(1, ("water in", f"{coarse:.6g} kg"))
+            told.insert(2, ("water out", f"{fine:.6g} kg"))
+        return told
+
+    def _water(self) -> tuple[float, float]:
+        """Total water of both fields in kg, the mean over realizations for the fine."""
+        meaning, data = self.meaning, self.dataset
+        depth = meaning.rate_factor * meaning.step_hours()  # mm, that is kg m-2
+        dims = space_time(meaning)
+        column = xr.DataArray(depth, dims=dims[0]) * data.area
+        coarse = float((data.coarse * column).sum())
+        gained = (data.residual * column).sum(list(dims))
+        return coarse, coarse + float(gained.mean())
+
+    def __repr__(self) -> str:
+        width = max(len(name) for name, _ in self.lines)
+        rows = [f"  {name:<{width}}  {value}" for name, value in self.lines]
+        return "\n".join([f"Mass receipt of {self.meaning.name!r}", *rows])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>"
+            for name, value in self.lines
+        )
+        title = f"<b>Mass receipt of {self.meaning.name}</b>"
+        return f"<div>{title}<table>{rows}</table></div>"
+
+
+@dataclass(frozen=True, eq=False)
+class _Average:
+    """Weighted block means of fields that may come in pieces."""
+
+    factor: tuple[int, int, int]
+    time_edges: Array
+    y_edges: Array
+    x_edges: Array
+    geometry: Geometry
+    metres_per_unit: float
+    is_amount: bool
+
+    @classmethod
+    def of(cls, meaning: Meaning, factor: tuple[int, int, int]) -> "_Average":
+        """Take what is needed of a meaning, and no coordinates."""
+        return cls(
+            factor,
+            meaning.time_edges,
+            meaning.y_edges,
+            meaning.x_edges,
+            meaning.geometry,
+            meaning.metres_per_unit,
+            meaning.kind == "amount",
+        )
+
+    def __call__(self, fine: Array, place: tuple[slice, slice, slice]) -> Array:
+        """Average one piece, shape (..., T t, Y s, X s), that lies at `place`."""
+        time, y, x = (slice(p.start, p.stop + 1) for p in place)
+        weights = areas_m2(
+            self.y_edges[y], self.x_edges[x], self.geometry, self.metres_per_unit
+        )[None]
+        weights = weights / weights.mean()
+        if not self.is_amount:
+            length = np.diff(self.time_edges[time]).astype(np.float64)
+            weights = weights * (length / length.mean())[:, None, None]
+        mean: Array = block_mean(fine, self.factor, weights)
+        return mean * self.factor[0] if self.is_amount else mean
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A fine and a coarse field that lie on matching grids."""
+
+    plain: xr.DataArray
+    coarse_plain: xr.DataArray
+    fine: Meaning
+    coarse: Meaning
+    factor: tuple[int, int, int]
+
+    @classmethod
+    def read(
+        cls,
+        fine: xr.DataArray,
+        coarse: xr.DataArray,
+        cell_methods: str | None,
+        label: str | None,
+    ) -> "_Pair":
+        """Read both, and check that they fit each other."""
+        meanings = _read(fine, cell_methods, label), _read(coarse, cell_methods, label)
+        s, t = cf.factors_between(*meanings)
+        kinds = {m.kind for m in meanings}
+        if len(kinds) > 1 or meanings[1].extra_dims:
+            raise XstsrError(
+                f"cannot compare {fine.name!r} ({meanings[0].kind}) with "
+                f"{coarse.name!r} ({meanings[1].kind}, further dimensions "
+                f"{meanings[1].extra_dims}): both must be rates, amounts or states, and "
+                "the coarse one may have time, y and x alone. Select one field."
+            )
+        plain = cf.strip(fine)[0].transpose(
+            *meanings[0].extra_dims, *space_time(meanings[0])
+        )
+        coarse_plain = cf.strip(coarse)[0].transpose(*space_time(meanings[1]))
+        return cls(plain, coarse_plain, *meanings, (t, s, s))
+
+    def fine_values(self) -> Array:
+        """Values of shape (..., T t, Y s, X s)."""
+        return np.asarray(self.plain.values)
+
+    def coarse_values(self) -> Array:
+        """Values of shape (T, Y, X)."""
+        return np.asarray(self.coarse_plain.values)
+
+    def weights(self) -> Array:
+        """Area times step length of the fine cells; shape (T t, Y s, X s)."""
+        area, length = self.fine.area(), self.fine.step_hours()
+        return (length / length.mean())[:, None, None] * (area / area.mean())
+
+
+def _read(da: xr.DataArray, cell_methods: str | None, label: str | None) -> Meaning:
+    """Read a meaning; its assumptions were told when the field was first read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)
+        return cf.read(da, cell_methods=cell_methods, label=label)
