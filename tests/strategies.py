@@ -180,7 +180,7 @@ def cf_dataarrays(
     kind, calendar = draw(st.sampled_from(kinds)), draw(st.sampled_from(calendars))
     shape = (draw(st.integers(2, 5)), draw(st.integers(2, 4)), draw(st.integers(2, 4)))
     wet = draw(hnp.arrays(bool, shape))
-    rain = draw(hnp.arrays("float64", shape, elements=st.floats(1e-3, 50, width=32)))
+    rain = draw(hnp.arrays("float64", shape, elements=st.floats(2**-10, 50, width=32)))
     values = np.where(wet, rain, 0.0) if kind != "state" else rain + 250
     if missing and draw(st.booleans()):
         values = np.where(draw(hnp.arrays(bool, shape)), np.nan, values)

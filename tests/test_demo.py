@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from xstsr.cli import main
 from xstsr.data import open_demo
-from xstsr.demo import Choices, compute, receipt, run, scores
+from xstsr.demo import Choices, compute, run, scores
 from xstsr.errors import DataError
 
 QUICK = Choices(s=5, t=3, beyond=2, realizations=2, method="rainfarm")
@@ -23,40 +23,39 @@ def trial():
 
 def test_grids_are_those_of_the_story(trial):
     # 31 x 48 x 37 steps and cells of 5 min and 2 km, cut to 30 x 45 x 35
-    shapes = {
-        "truth": (30, 45, 35),
-        "coarse": (10, 9, 7),
-        "fine": (2, 30, 90, 70),
-        "compared": (2, 30, 45, 35),
-        "again": (2, 10, 9, 7),
-    }
-    for stage, shape in shapes.items():
-        assert getattr(trial, stage)["rainfall_amount"].shape == shape
+    assert trial.truth.shape == (30, 45, 35)
+    assert trial.coarse.shape == (10, 9, 7)
+    assert trial.fine.shape == (2, 30, 90, 70)
+    assert trial.compared.shape == (2, 30, 45, 35)
     np.testing.assert_allclose(np.diff(trial.coarse["x"]), 10_000.0)
     np.testing.assert_allclose(np.diff(trial.fine["x"]), 1_000.0)
     np.testing.assert_allclose(trial.compared["x"], trial.truth["x"])
     np.testing.assert_array_equal(trial.compared["time"], trial.truth["time"])
 
 
-def test_coarse_intervals_are_whole_quarters(trial):
-    bounds = trial.coarse["time_bnds"].to_numpy()
-    assert bounds[0, 0] == np.datetime64("2015-07-25T12:30")
-    assert (bounds[:, 1] - bounds[:, 0] == np.timedelta64(15, "m")).all()
+def test_coarse_steps_are_quarters_from_half_past(trial):
+    half_past = np.datetime64("2015-07-25T12:30")
+    expected = half_past + 15 * np.arange(10) * np.timedelta64(1, "m")
+    np.testing.assert_array_equal(trial.coarse["time"], expected)
+    assert trial.label == "left"
+
+
+def test_coarse_cells_hold_sums_over_time_of_means_over_area(trial):
+    expected = trial.truth.coarsen(time=3).sum().coarsen(y=5, x=5).mean()
+    np.testing.assert_allclose(trial.coarse, expected, rtol=1e-12)
+    rates = trial.rates(trial.coarse)
+    np.testing.assert_allclose(rates, 4 * trial.coarse)
+    assert rates.attrs["units"] == "mm h-1"
 
 
 def test_receipt_is_balanced(trial):
-    before, after, worst = receipt(trial)
-    # the mean of the part that is kept, in mm/h: amounts of 5 minutes times 12
-    expected = float(trial.truth["rainfall_amount"].mean()) * 12
-    assert before == pytest.approx(expected, rel=1e-6)
-    assert after == pytest.approx([before, before], rel=1e-6)
-    assert worst < 1e-5
+    assert trial.receipt().relative < 1e-5
 
 
 def test_scores_name_ensemble_and_baselines(trial):
     found = scores(trial)
     assert list(found) == ["rainfarm", "linear", "nearest"]
-    truth = trial.truth["rainfall_amount"] * 12
+    truth = trial.truth * 12
     # the block means repeated: nearest must score exactly their absolute error
     repeated = np.kron(
         truth.coarsen(time=3, y=5, x=5).mean().to_numpy(), np.ones((3, 5, 5))
@@ -71,6 +70,7 @@ def test_run_reports_and_writes_both_results(tmp_path):
     report = "\n".join(lines)
     assert re.search(r"coarse +10 km, 15 min +10 x 9 x 7\n", report)
     assert re.search(r"fine +1 km, 5 min +2 x 30 x 90 x 70\n", report)
+    assert "Mass receipt of 'rainfall_amount'" in report
     assert re.search(r"rainfarm +0\.\d+\n +linear +0\.\d+ +ratio \d\.\d\d\n", report)
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == ["fine.png", "fine.zarr"]
@@ -109,5 +109,7 @@ def test_too_large_factors_are_an_error():
 def test_field_with_heights_is_an_error():
     ds = open_demo()
     ds["rainfall_amount"] = ds["rainfall_amount"].expand_dims(height=2)
-    with pytest.raises(DataError, match=r"dims are \('height', 'time', 'y', 'x'\)"):
+    with pytest.raises(
+        DataError, match=r"dims are \('height', 'time', 'y', 'x'\), more"
+    ):
         compute(ds, "rainfall_amount", QUICK)

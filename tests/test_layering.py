@@ -16,6 +16,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "xstsr"
 ARRAY_ROOMS = {
     "baselines",
+    "blocks",
     "cell_methods",
     "conserve",
     "grid",
@@ -25,7 +26,7 @@ ARRAY_ROOMS = {
     "verify",
 }
 # these stand on the pipeline; everything else stands under it
-UPPER_ROOMS = {"accessor", "cli", "demo", "evaluation", "store", "training"}
+UPPER_ROOMS = {"accessor", "cli", "demo", "evaluation", "store", "training", "water"}
 DASK_ROOMS = {"lazy", "store"}
 THE_BRIDGE = "xstsr.pipeline"
 

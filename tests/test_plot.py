@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xstsr.errors import DataError, UnitError, XstsrError
-from xstsr.plot import RAIN_LEVELS, compare
+from xstsr.errors import DataError, UnitError
+from xstsr.plot import RAIN_LEVELS, PlotError, compare
 
 pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
 
@@ -180,5 +180,5 @@ def test_absent_frame_is_an_error(panels, frames):
 
 def test_missing_matplotlib_names_the_extra(panels, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(XstsrError, match=r"pip install 'xstsr\[plot\]'"):
+    with pytest.raises(PlotError, match=r"pip install 'xstsr\[plot\]'"):
         compare(panels)

@@ -5,6 +5,7 @@ from typing import Any
 import xarray as xr
 
 from xstsr import pipeline, water
+from xstsr.preview import Preview
 
 
 @xr.register_dataarray_accessor("stsr")
@@ -37,3 +38,31 @@ class DataArrayAccessor:
     def check(self, coarse: xr.DataArray, **options: Any) -> water.Receipt:
         """Compare this fine field's water with a coarse one's: `xstsr.check`."""
         return water.check(self._da, coarse, **options)
+
+    def plan(self, s: int, t: int = 1, **options: Any) -> Preview:
+        """Tell what `upscale` would do, and compute nothing."""
+        return pipeline.plan(self._da, s, t, **options)
+
+
+@xr.register_dataset_accessor("stsr")
+class DatasetAccessor:
+    """Space-time super-resolution of one variable, complete with bounds and areas.
+
+    Parameters
+    ----------
+    ds : Dataset
+        With the variable, its bounds and its grid mapping.
+    """
+
+    __slots__ = ("_ds",)
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self._ds = ds
+
+    def upscale(self, name: str, s: int, t: int = 1, **options: Any) -> xr.Dataset:
+        """Refine a variable: `xstsr.upscale`, from Dataset to Dataset."""
+        return pipeline.upscale_dataset(self._ds, name, s, t, **options)
+
+    def coarsen(self, name: str, s: int, t: int = 1, **options: Any) -> xr.Dataset:
+        """Coarsen a variable: `xstsr.coarsen`, from Dataset to Dataset."""
+        return water.coarsen_dataset(self._ds, name, s, t, **options)

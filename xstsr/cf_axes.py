@@ -380,7 +380,7 @@ def _edges_from_bounds(bounds: Floats, labels: Floats, dim: str) -> Floats:
         raise GridError(
             f"cannot use the bounds of {dim!r}: they are stale at index {i}, where "
             f"cell {labels[i]:g} has bounds {bounds[i].tolist()} that do not hold it "
-            "or do not meet the next. Drop them with ds.drop_vars, or compute them anew."
+            "or do not meet the next. Drop them (ds.drop_vars), or compute them anew."
         )
     return np.append(bounds[:, 0], bounds[-1, 1])
 

@@ -16,6 +16,7 @@ import click
 from xstsr.errors import XstsrError
 from xstsr.meaning import AssumptionWarning
 from xstsr.methods import METHODS, STOCHASTIC
+from xstsr.pipeline import Method
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -99,7 +100,7 @@ def demo(
     s: int,
     t: int,
     realizations: int,
-    method: str,
+    method: Method,
     seed: int,
     model: str,
     device: str | None,

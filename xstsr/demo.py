@@ -13,15 +13,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstsr import cf
 from xstsr.data import open_demo
-from xstsr.errors import DataError, XstsrError
+from xstsr.errors import DataError
 from xstsr.files import open_variable, write
-from xstsr.units import classify_units, to_mm, to_mm_per_hour
+from xstsr.meaning import Meaning
+from xstsr.pipeline import Method, upscale
+from xstsr.plot import PlotError, compare
 from xstsr.verify import fair_crps
+from xstsr.water import Receipt, check, coarsen
 
-__all__ = ["Choices", "Trial", "compute", "receipt", "run", "scores"]
+__all__ = ["Choices", "Trial", "compute", "run", "scores"]
 
-BASELINES = ("linear", "nearest")
+BASELINES: tuple[Method, ...] = ("linear", "nearest")
 
 
 @dataclass(frozen=True)
@@ -34,26 +38,45 @@ class Choices:
     """How many times finer than the truth the result is in space."""
     realizations: int = 8
     seed: int = 0
-    method: str = "diffusion"
+    method: Method = "diffusion"
     model: str = "default"
     device: str | None = None
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One field at four places of the way; each Dataset has the variable ``name``."""
+    """One field at four places of the way, with dims ([realization], time, y, x)."""
 
-    name: str
-    truth: xr.Dataset
-    coarse: xr.Dataset
-    fine: xr.Dataset
-    """With dim realization first, ``beyond`` times finer in space than ``truth``."""
-    compared: xr.Dataset
+    truth: xr.DataArray
+    coarse: xr.DataArray
+    fine: xr.DataArray
+    """``beyond`` times finer in space than ``truth``."""
+    compared: xr.DataArray
     """``fine`` on the grid of ``truth``."""
-    again: xr.Dataset
-    """``fine`` on the grid of ``coarse``: the same water, if it is conserved."""
+    label: str
+    """Which part of a time step its label is."""
     choices: Choices
     seconds: float
+
+    def meaning(self, field: xr.DataArray) -> Meaning:
+        """Read what one of the fields means."""
+        return cf.read(field, label=self.label)
+
+    def rates(self, field: xr.DataArray) -> xr.DataArray:
+        """Turn rain into mm h-1; other quantities stay as they are."""
+        meaning = self.meaning(field)
+        factor = xr.DataArray(meaning.rate_factor, dims=meaning.time_dim)
+        units = meaning.units if meaning.kind == "state" else "mm h-1"
+        return (field * factor).transpose(*field.dims).assign_attrs(units=units)
+
+    def receipt(self) -> Receipt:
+        """Weigh the water of every coarse cell before and after."""
+        return check(self.fine, self.coarse, label=self.label)
+
+    def dataset(self, source: xr.Dataset) -> xr.Dataset:
+        """Complete the fine field with bounds, areas and the grid mapping."""
+        s, t = self.choices.s * self.choices.beyond, self.choices.t
+        return cf.dataset(self.fine, source, self.meaning(self.coarse), s, t)
 
 
 def run(
@@ -86,33 +109,34 @@ def run(
     ------
     DataError : the file cannot be used, or holds less than one coarse cell.
     """
-    truth, name = (
+    dataset, name = (
         (open_demo(), "rainfall_amount")
         if source is None
         else open_variable(source, name)
     )
-    trial = compute(truth, name, choices)
+    trial = compute(dataset, name, choices)
+    say(str(dataset.attrs.get("title", name)))
     for line in _report(trial):
         say(line)
-    write(trial.fine, out / "fine.zarr", overwrite=True)
+    write(trial.dataset(dataset), out / "fine.zarr", overwrite=True)
     say(f"\nwrote {out / 'fine.zarr'}")
     try:
         _draw(trial, out / "fine.png")
-    except XstsrError as error:
+    except PlotError as error:
         say(f"no picture: {error}")
     else:
         say(f"wrote {out / 'fine.png'}")
     return trial
 
 
-def compute(truth: xr.Dataset, name: str, choices: Choices) -> Trial:
-    """Coarsen a fine field, upscale it, and coarsen the result twice.
+def compute(dataset: xr.Dataset, name: str, choices: Choices) -> Trial:
+    """Coarsen a fine field, upscale it, and bring the result back to its grid.
 
     Parameters
     ----------
-    truth : Dataset
-        Its variable ``name`` has dims (time, y, x); what does not fill a coarse cell is
-        cut off at the upper end of each dim.
+    dataset : Dataset
+        Its variable ``name`` has time, y and x alone; what does not fill a coarse cell
+        is cut off at the upper end of each dim.
     name : str
         The variable.
     choices : Choices
@@ -126,169 +150,123 @@ def compute(truth: xr.Dataset, name: str, choices: Choices) -> Trial:
     ------
     DataError : other dims than three, or less than one coarse cell.
     """
-    truth = _cropped(truth, name, choices.s, choices.t)
-    coarse = truth.stsr.coarsen(name, s=choices.s, t=choices.t).load()
+    meaning = cf.read(dataset[name], bounds=cf.bounds_of(dataset, name))
+    label = meaning.time_label
+    truth = _cropped(dataset[name], meaning, choices).load()
+    coarse = coarsen(truth, choices.s, choices.t, label=label)
     started = time.perf_counter()
-    fine = coarse.stsr.upscale(
-        name,
-        s=choices.s * choices.beyond,
-        t=choices.t,
+    fine = upscale(
+        coarse,
+        choices.s * choices.beyond,
+        choices.t,
         realizations=choices.realizations,
         seed=choices.seed,
         method=choices.method,
         model=choices.model,
         device=choices.device,
-    ).load()
+        label=label,
+    )
     seconds = time.perf_counter() - started
-    compared = fine.stsr.coarsen(name, s=choices.beyond, t=1)
-    again = fine.stsr.coarsen(name, s=choices.s * choices.beyond, t=choices.t)
-    return Trial(name, truth, coarse, fine, compared, again, choices, seconds)
-
-
-def receipt(trial: Trial) -> tuple[float, list[float], float]:
-    """Weigh the water before and after.
-
-    Returns
-    -------
-    coarse, fine, worst : float, list of float, float
-        Mean of the coarse field and of each realization brought back to its grid (mm
-        h-1 for rain), and the largest difference in any coarse cell, as a share of what
-        the cell holds.
-    """
-    coarse, again = _rates(trial.coarse[trial.name]), _rates(trial.again[trial.name])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.abs(again - coarse) / np.abs(coarse)
-    worst = float(np.nanmax(np.where(coarse == 0, np.abs(again), share)))
-    return float(np.nanmean(coarse)), [float(np.nanmean(r)) for r in again], worst
+    compared = coarsen(fine, choices.beyond, label=label)
+    return Trial(truth, coarse, fine, compared, label, choices, seconds)
 
 
 def scores(trial: Trial) -> dict[str, float]:
     """Score the ensemble and the baselines against the truth, on the truth's grid.
 
+    Parameters
+    ----------
+    trial : Trial
+        From `compute`.
+
     Returns
     -------
     dict of str to float
-        The mean fair CRPS by method, in mm h-1 for rain; the absolute error for
-        baselines, which have one realization.
+        The mean fair CRPS by method, in mm h-1 for rain; for the baselines, which give
+        one field, it is the mean absolute error.
     """
-    truth = _rates(trial.truth[trial.name])
-    ensemble = _rates(trial.compared[trial.name])
-    found = {trial.choices.method: fair_crps(ensemble, truth)}
+    chosen = trial.choices
+    truth = _values(trial.rates(trial.truth))
+    ensemble = _values(trial.rates(trial.compared))
+    found = {str(chosen.method): fair_crps(ensemble, truth)}
     for method in BASELINES:
-        fine = trial.coarse.stsr.upscale(
-            trial.name,
-            s=trial.choices.s * trial.choices.beyond,
-            t=trial.choices.t,
+        fine = upscale(
+            trial.coarse,
+            chosen.s * chosen.beyond,
+            chosen.t,
             method=method,
+            label=trial.label,
         )
-        field = fine.stsr.coarsen(trial.name, s=trial.choices.beyond, t=1)
-        found[method] = fair_crps(_rates(field[trial.name])[np.newaxis], truth)
+        field = trial.rates(coarsen(fine, chosen.beyond, label=trial.label))
+        found[method] = fair_crps(_values(field)[np.newaxis], truth)
     return found
 
 
-def _cropped(dataset: xr.Dataset, name: str, s: int, t: int) -> xr.Dataset:
-    field = dataset[name]
-    if field.ndim != 3:
+def _values(field: xr.DataArray) -> NDArray[np.float64]:
+    return field.to_numpy().astype(np.float64)
+
+
+def _cropped(field: xr.DataArray, meaning: Meaning, choices: Choices) -> xr.DataArray:
+    if meaning.extra_dims:
         raise DataError(
-            f"cannot run the demo on {name!r}: its dims are {field.dims}, not (time, "
-            "y, x). Select one of the others first and save the file."
+            f"cannot run the demo on {field.name!r}: its dims are {field.dims}, more "
+            "than time, y and x. Select from the others and save that."
         )
-    kept = {
-        dim: size - size % factor
-        for (dim, size), factor in zip(field.sizes.items(), (t, s, s), strict=True)
+    factors = {
+        meaning.time_dim: choices.t,
+        meaning.y_dim: choices.s,
+        meaning.x_dim: choices.s,
     }
+    kept = {dim: size - size % factors[str(dim)] for dim, size in field.sizes.items()}
     if not all(kept.values()):
         raise DataError(
-            f"cannot coarsen {name!r} of shape {field.shape} by t={t}, s={s}: it holds "
-            "less than one coarse cell. Choose smaller factors."
+            f"cannot coarsen {field.name!r} of shape {field.shape} by t={choices.t}, "
+            f"s={choices.s}: it holds less than one coarse cell. Choose smaller "
+            "factors."
         )
-    return dataset.isel({dim: slice(size) for dim, size in kept.items()})
+    field = field.isel({dim: slice(size) for dim, size in kept.items()})
+    return field.transpose(*factors)
 
 
-def _step_hours(field: xr.DataArray) -> float:
-    steps = field[field.dims[-3]].diff(field.dims[-3]).to_numpy()
-    return float(np.median(steps / np.timedelta64(1, "s"))) / 3600.0
-
-
-def _rates(field: xr.DataArray) -> NDArray[np.float64]:
-    """Values in mm h-1 where the units are those of rain, else as they are."""
-    units = str(field.attrs.get("units", ""))
-    values = field.to_numpy().astype(np.float64)
-    match classify_units(units):
-        case "rate":
-            return values * to_mm_per_hour(units)
-        case "amount":
-            return values * to_mm(units) / _step_hours(field)
-        case _:
-            return values
-
-
-def _units(field: xr.DataArray) -> str:
-    units = str(field.attrs.get("units", ""))
-    return units if classify_units(units) == "other" else "mm h-1"
-
-
-def _grid(field: xr.DataArray) -> str:
+def _grid(meaning: Meaning) -> str:
     """Spacing and step in words: "2 km, 5 min"."""
-    spacing = field[field.dims[-1]]
-    width = abs(float(spacing.diff(spacing.dims[0]).mean()))
-    units = str(spacing.attrs.get("units", ""))
-    if units.startswith("m"):
-        width, units = width / 1000.0, "km"
-    units = "°" if units.startswith("degree") else f" {units}"
-    minutes = _step_hours(field) * 60.0
+    minutes = meaning.step_minutes
     step = f"{minutes:.3g} min" if minutes < 120 else f"{minutes / 60:.3g} h"
-    return f"{width:.3g}{units}, {step}"
+    return f"{meaning.spacing_km:.2g} km, {step}"
 
 
 def _report(trial: Trial) -> Iterator[str]:
-    field = trial.truth[trial.name]
-    units = _units(field)
-    yield str(trial.truth.attrs.get("title", trial.name))
-    for label, stage in (
-        ("truth", trial.truth),
-        ("coarse", trial.coarse),
-        ("fine", trial.fine),
-    ):
-        shape = " x ".join(str(size) for size in stage[trial.name].shape)
-        yield f"  {label:10}{_grid(stage[trial.name]):18}{shape}"
     chosen = trial.choices
+    stages = {"truth": trial.truth, "coarse": trial.coarse, "fine": trial.fine}
+    for title, field in stages.items():
+        shape = " x ".join(str(size) for size in field.shape)
+        yield f"  {title:10}{_grid(trial.meaning(field)):18}{shape}"
     yield (
-        f"  {chosen.realizations} realizations with seed {chosen.seed} "
-        f"in {trial.seconds:.0f} s"
+        f"  {chosen.realizations} realizations by {chosen.method!r} with seed "
+        f"{chosen.seed} in {trial.seconds:.0f} s"
     )
-    before, after, worst = receipt(trial)
-    yield f"\nwater, mean of the area ({units})"
-    yield f"  {'coarse':14}{before:.6f}"
-    for index, mean in enumerate(after):
-        yield f"  {f'realization {index}':14}{mean:.6f}"
-    yield f"  largest difference in any coarse cell: {worst:.1e} of its water"
-    skill = scores(trial)
-    yield f"\nfair CRPS at {_grid(field)} ({units}; smaller is better)"
-    for method, score in skill.items():
-        ratio = skill[chosen.method] / score if score else float("nan")
-        beside = "" if method == chosen.method else f"   ratio {ratio:.2f}"
-        yield f"  {method:14}{score:.4f}{beside}"
+    yield f"\n{trial.receipt()}"
+    found = scores(trial)
+    grid, units = _grid(trial.meaning(trial.truth)), trial.rates(trial.truth).units
+    yield f"\nFair CRPS at {grid} in {units} (less is better)"
+    for method, score in found.items():
+        ratio = found[chosen.method] / score if score else float("nan")
+        beside = "" if method == chosen.method else f"  ratio {ratio:.2f}"
+        yield f"  {method:10}{score:.4f}{beside}"
 
 
 def _draw(trial: Trial, path: Path) -> None:
-    from xstsr.plot import compare
-
-    def panel(dataset: xr.Dataset, index: int | None = None) -> xr.DataArray:
-        field = dataset[trial.name]
-        field = field.copy(data=_rates(field)).assign_attrs(units=_units(field))
-        return field if index is None else field[index]
-
-    fine = panel(trial.fine)
-    grid = _grid(fine)
+    fields = trial.fine, trial.coarse, trial.truth
+    grids = [_grid(trial.meaning(field)) for field in fields]
+    fine, coarse, truth = map(trial.rates, fields)
     mean = fine.mean("realization", keep_attrs=True)
     compare(
         {
-            f"coarse\n{_grid(trial.coarse[trial.name])}": panel(trial.coarse),
-            f"realization 0\n{grid}": fine[0],
-            f"realization 1\n{grid}": fine[1],
-            f"mean of {fine.shape[0]}\n{grid}": mean,
-            f"truth\n{_grid(trial.truth[trial.name])}": panel(trial.truth),
+            f"coarse\n{grids[1]}": coarse,
+            f"realization 0\n{grids[0]}": fine[0],
+            f"realization 1\n{grids[0]}": fine[1],
+            f"mean of {fine.shape[0]}\n{grids[0]}": mean,
+            f"truth\n{grids[2]}": truth,
         },
         path,
     )

@@ -29,6 +29,7 @@ from xstsr.methods import (
     choose_device,
 )
 from xstsr.plan import Plan, make_plan
+from xstsr.preview import Preview
 from xstsr.recipe import MAX_FRAMES, Recipe
 from xstsr.units import to_mm, to_mm_per_hour
 from xstsr.windows import Job, Mode, check_not_negative, fields
@@ -110,34 +111,113 @@ def upscale(
     >>> coarse.stsr.upscale(s=4, t=3, method="linear").shape == (30, 48, 36)
     True
     """
-    factor = read_factor(s, t)
     meaning = cf.read(da, cell_methods=cell_methods, label=label)
-    wanted = _realizations(realizations, method)
-    job = make_job(
-        meaning,
-        Request(
-            method=method,
-            factor=factor,
-            spacing_km=meaning.spacing_km / s,
-            step_minutes=meaning.step_minutes / t,
-            recipe=recipe or Recipe.for_factors(s, t, step=meaning.step_minutes),
-            realizations=wanted,
-            seed=_whole(seed, "seed", least=0),
-            model=_known_model(model, method, meaning),
-            steps=None if steps is None else _whole(steps, "steps", least=1),
-            device=choose_device(device) if method in NEURAL else "cpu",
-        ),
-        conserve,
-    )
-    coarse, _ = cf.strip(da)
-    coarse = coarse.transpose(*meaning.extra_dims, *space_time(meaning))
-    fine = _refine(job, coarse, meaning)
-    return cf.relabel(
-        fine if realizations is not None else fine[0],
+    job = prepare(
         meaning,
         s,
         t,
-        realizations=None if realizations is None else wanted,
+        realizations=realizations,
+        seed=seed,
+        method=method,
+        model=model,
+        conserve=conserve,
+        recipe=recipe,
+        steps=steps,
+        device=device,
+    )
+    return run(job, da, meaning, keep_realization=realizations is not None)
+
+
+def upscale_dataset(
+    ds: xr.Dataset,
+    name: str,
+    s: int,
+    t: int = 1,
+    *,
+    realizations: int | None = None,
+    cell_methods: str | None = None,
+    label: str | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Refine one variable of a Dataset, with its bounds; options as in `upscale`.
+
+    Returns
+    -------
+    Dataset
+        The variable with bounds, cell areas and grid mapping of the fine grid.
+    """
+    bounds = cf.bounds_of(ds, name)
+    meaning = cf.read(ds[name], cell_methods=cell_methods, label=label, bounds=bounds)
+    job = prepare(meaning, s, t, realizations=realizations, **options)
+    fine = run(job, ds[name], meaning, keep_realization=realizations is not None)
+    return cf.dataset(fine, ds, meaning, s, t)
+
+
+def plan(
+    da: xr.DataArray,
+    s: int,
+    t: int = 1,
+    *,
+    cell_methods: str | None = None,
+    label: str | None = None,
+    **options: Any,
+) -> Preview:
+    """Tell what `upscale` with the same arguments would do, and compute nothing.
+
+    Returns
+    -------
+    Preview
+        What was inferred, the result's shape, memory and time; a card in Jupyter.
+    """
+    meaning = cf.read(da, cell_methods=cell_methods, label=label)
+    return Preview(meaning, prepare(meaning, s, t, **options), da.dtype.itemsize)
+
+
+def prepare(
+    meaning: Meaning,
+    s: int,
+    t: int,
+    *,
+    realizations: int | None = None,
+    seed: int = 0,
+    method: str = "diffusion",
+    model: str = "default",
+    conserve: Mode = "cell",
+    recipe: Recipe | None = None,
+    steps: int | None = None,
+    device: str | None = None,
+) -> Job:
+    """Check the options and plan the work; the arguments are those of `upscale`."""
+    request = Request(
+        method=method,
+        factor=read_factor(s, t),
+        spacing_km=meaning.spacing_km / s,
+        step_minutes=meaning.step_minutes / t,
+        recipe=recipe or Recipe.for_factors(s, t, step=meaning.step_minutes),
+        realizations=_realizations(realizations, method),
+        seed=_whole(seed, "seed", least=0),
+        model=_known_model(model, method, meaning),
+        steps=None if steps is None else _whole(steps, "steps", least=1),
+        device=choose_device(device) if method in NEURAL else "cpu",
+    )
+    return make_job(meaning, request, conserve)
+
+
+def run(
+    job: Job, da: xr.DataArray, meaning: Meaning, *, keep_realization: bool
+) -> xr.DataArray:
+    """Refine, conserve and relabel, now or, for chunked input, later."""
+    meaning.fine_time_edges(job.request.factor[0])  # refuses steps of unknown length
+    coarse, _ = cf.strip(da)
+    coarse = coarse.transpose(*meaning.extra_dims, *space_time(meaning))
+    fine = _refine(job, coarse, meaning)
+    t, s, _ = job.request.factor
+    return cf.relabel(
+        fine if keep_realization else fine[0],
+        meaning,
+        s,
+        t,
+        realizations=job.request.realizations if keep_realization else None,
         provenance=_provenance(job),
     )
 

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
-__all__ = ["RAIN_LEVELS", "compare"]
+__all__ = ["RAIN_LEVELS", "PlotError", "compare"]
+
+
+class PlotError(XstsrError):
+    """Matplotlib is not installed."""
+
 
 RAIN_LEVELS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 """Limits of the colours of rain, in mm h-1. Below the first it is dry (white)."""
@@ -76,7 +81,7 @@ def compare(
     ------
     DataError : no panels, not 2 or 3 dims, or a frame that is not there.
     UnitError : the panels differ in units.
-    XstsrError : matplotlib is not installed.
+    PlotError : matplotlib is not installed.
     """
     units = _common_units(panels)
     clock = max(panels.values(), key=_steps)
@@ -107,7 +112,7 @@ def _figure(
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
-        raise XstsrError(
+        raise PlotError(
             f"cannot draw a picture: {error}. Type: pip install 'xstsr[plot]'"
         ) from error
     first = next(iter(columns.values()))

@@ -6,12 +6,13 @@ amounts summed over time. `conserve` makes any fine field agree with a coarse on
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from xstsr import cf
+from xstsr import cards, cf
 from xstsr import conserve as conservation
 from xstsr.blocks import block_mean
 from xstsr.errors import XstsrError
@@ -62,11 +63,37 @@ def coarsen(
     >>> coarse.sizes["time"]
     10
     """
+    return _coarsen(da, _read(da, cell_methods, label), s, t)
+
+
+def coarsen_dataset(
+    ds: xr.Dataset,
+    name: str,
+    s: int,
+    t: int = 1,
+    *,
+    cell_methods: str | None = None,
+    label: str | None = None,
+) -> xr.Dataset:
+    """Coarsen one variable of a Dataset, with its bounds; see `coarsen`.
+
+    Returns
+    -------
+    Dataset
+        The variable with bounds, cell areas and grid mapping of the coarse grid.
+    """
+    bounds = cf.bounds_of(ds, name)
+    meaning = _read(ds[name], cell_methods, label, bounds)
+    coarse = _coarsen(ds[name], meaning, s, t)
+    return cf.dataset(coarse, ds, cf.coarsened(meaning, s, t), 1, 1)
+
+
+def _coarsen(da: xr.DataArray, meaning: Meaning, s: int, t: int) -> xr.DataArray:
+    """Average a field whose meaning is known."""
     factor = read_factor(s, t)
-    meaning = _read(da, cell_methods, label)
+    cf.coarsened(meaning, s, t)  # refuses factors that do not divide
     plain, _ = cf.strip(da)
     plain = plain.transpose(*meaning.extra_dims, *space_time(meaning))
-    cf.coarsened(meaning, s, t)  # refuses factors that do not divide
     average = _Average.of(meaning, factor)
     data = map_blocks(average, plain.data, factor)
     return cf.relabel_coarse(
@@ -235,17 +262,10 @@ class Receipt:
         return coarse, coarse + float(gained.mean())
 
     def __repr__(self) -> str:
-        width = max(len(name) for name, _ in self.lines)
-        rows = [f"  {name:<{width}}  {value}" for name, value in self.lines]
-        return "\n".join([f"Mass receipt of {self.meaning.name!r}", *rows])
+        return cards.text(f"Mass receipt of {self.meaning.name!r}", self.lines)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>"
-            for name, value in self.lines
-        )
-        title = f"<b>Mass receipt of {self.meaning.name}</b>"
-        return f"<div>{title}<table>{rows}</table></div>"
+        return cards.html(f"Mass receipt of {self.meaning.name}", self.lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,8 +356,13 @@ class _Pair:
         return (length / length.mean())[:, None, None] * (area / area.mean())
 
 
-def _read(da: xr.DataArray, cell_methods: str | None, label: str | None) -> Meaning:
+def _read(
+    da: xr.DataArray,
+    cell_methods: str | None,
+    label: str | None,
+    bounds: Mapping[str, Array] | None = None,
+) -> Meaning:
     """Read a meaning; its assumptions were told when the field was first read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)
-        return cf.read(da, cell_methods=cell_methods, label=label)
+        return cf.read(da, cell_methods=cell_methods, label=label, bounds=bounds)
