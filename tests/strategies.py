@@ -21,7 +21,13 @@ CALENDARS = (None, "standard", "noleap", "360_day")
 RATES = ("kg m-2 s-1", "mm h-1", "mm/h", "m s**-1", "mm d-1", "mm day-1")
 AMOUNTS = ("mm", "m", "kg m-2", "kg m**-2")
 GRIDS = ("lat_lon", "lat_lon_up", "lon_360", "metres", "km", "rotated")
-START_2001 = 11_323 * DAY  # days from 1970-01-01 to 2001-01-01 in the standard calendar
+STANDARD_NAMES = {  # by kind, and by mass (True) or depth (False)
+    ("rate", True): "precipitation_flux",
+    ("rate", False): "lwe_precipitation_rate",
+    ("amount", True): "precipitation_amount",
+    ("amount", False): "lwe_thickness_of_precipitation_amount",
+    ("state", False): "air_temperature",
+}
 
 
 def month_edges(n: int, calendar: str | None) -> np.ndarray:
@@ -106,11 +112,9 @@ def make(
     if values is None:
         values = np.linspace(0, 2, int(np.prod(shape))).reshape(shape)
     n_time, ny, nx = values.shape
-    standard_name, usual_units, usual_methods = {
-        "rate": ("precipitation_flux", "mm h-1", "time: mean"),
-        "amount": ("precipitation_amount", "mm", "time: sum"),
-        "state": ("air_temperature", "K", "time: mean"),
-    }[kind]
+    usual_units = {"rate": "mm h-1", "amount": "mm", "state": "K"}[kind]
+    standard_name = STANDARD_NAMES[kind, "kg" in (units or usual_units)]
+    usual_methods = "time: sum" if kind == "amount" else "time: mean"
     edges = time_edges(n_time, step, calendar)
     labels = from_micros(labels_from_edges(edges, label), calendar, resolution)
     coords = {"time": ("time", labels, {"standard_name": "time"})}

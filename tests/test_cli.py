@@ -112,6 +112,23 @@ def test_upscale_writes_finer_field_with_same_water(rain_file, tmp_path):
         )
 
 
+def test_plan_tells_shape_and_computes_nothing(rain_file, no_compute):
+    with no_compute():
+        result = _xstsr("plan", rain_file, "-s", 3, "-t", 2)
+    assert result.exit_code == 0, result.output
+    assert "18" in result.output
+
+
+def test_evaluate_scores_own_field(rain_file):
+    result = _xstsr(
+        *("evaluate", rain_file, "-s", 2, "-t", 2, "--realizations", 2),
+        *("--method", "rainfarm"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "Mass receipt" in result.output
+    assert "Fair CRPS at 2 km, 5 min" in result.output
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_offered(method):
     assert method in _xstsr("upscale", "--help").output

@@ -11,5 +11,31 @@ from xstsr.pipeline import upscale
 from xstsr.recipe import Recipe
 from xstsr.water import check, coarsen, conserve
 
+if TYPE_CHECKING:
+    from xstsr.diffusion.checkpoint import load_model
+    from xstsr.training import train
+
 __version__ = "0.1.0"
-__all__ = ["Recipe", "check", "coarsen", "conserve", "open_demo", "upscale"]
+__all__ = [
+    "Recipe",
+    "check",
+    "coarsen",
+    "conserve",
+    "load_model",
+    "open_demo",
+    "train",
+    "upscale",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs torch when it is first asked for."""
+    if name == "load_model":
+        from xstsr.diffusion.checkpoint import load_model
+
+        return load_model
+    if name == "train":
+        from xstsr.training import train
+
+        return train
+    raise AttributeError(f"module 'xstsr' has no attribute {name!r}")

@@ -137,16 +137,13 @@ def rainfarm(
         Which noise; equal numbers give equal noise.
     steps : ndarray of int, shape (T*t,)
         One number for each fine step, the same in every window: its start time [us].
-    alpha : float, optional
-        Spatial slope of the power spectrum, two-dimensional. As `slopes` if not given.
-    beta : float, optional
-        Temporal slope of the power spectrum. As `slopes` if not given.
+    alpha, beta : float, optional
+        Slopes of the power in wavenumber and in frequency. As `slopes` if not given.
 
     Returns
     -------
     ndarray, shape (..., T*t, Y*sy, X*sx)
-        Raw rain rate [mm h-1] in the dtype of ``coarse``, not yet conserving; dry where
-        ``coarse`` is dry.
+        Raw rain rate [mm h-1] in the dtype of ``coarse``, dry where that is dry.
 
     Raises
     ------

@@ -230,7 +230,7 @@ def spread_rows(coarse: Array, factor: Factor) -> Array:
 def slabs(
     shape: Sequence[int], factor: Factor
 ) -> Iterator[tuple[tuple[int | slice, ...], tuple[int | slice, ...]]]:
-    """Yield slabs of about SLAB pixels: (index of the cells, index of the pixels)."""
+    """Cut a fine shape into slabs of SLAB pixels: (index of cells, index of pixels)."""
     t, sy, sx = factor
     *lead, nt, ny, nx = shape
     steps = max(1, SLAB // max(t * ny * nx, 1))
@@ -246,7 +246,7 @@ def slabs(
 
 
 def checked_factor(factor: Sequence[int]) -> Factor:
-    """Return ``factor`` as a tuple of three ints."""
+    """Return ``factor`` as three ints for arrays of shape (..., time, y, x)."""
     values: tuple[object, ...] = tuple(factor)
     is_whole = all(
         isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1
@@ -262,6 +262,7 @@ def checked_factor(factor: Sequence[int]) -> Factor:
 
 
 def check_axes(array: Array, name: str) -> None:
+    """Refuse an array that lacks the shape (..., time, y, x)."""
     if array.ndim < 3:
         raise DataError(
             f"{name} has shape {tuple(array.shape)}, but (..., time, y, x) is needed: "
@@ -288,6 +289,7 @@ def coarse_shape(fine: Array, factor: Factor) -> tuple[int, ...]:
 
 
 def check_pair(fine: Array, coarse: Array, factor: Factor) -> None:
+    """Refuse a ``fine`` whose shape is not ``factor`` times that of ``coarse``."""
     check_axes(coarse, "coarse")
     expected = coarse_shape(fine, factor)
     try:
@@ -305,7 +307,7 @@ def check_pair(fine: Array, coarse: Array, factor: Factor) -> None:
 
 
 def checked_weights(weights: Array | None, fine: Array) -> Array | None:
-    """Return ``weights`` in float64, broadcast to the last three axes of ``fine``."""
+    """Return ``weights`` in float64 in the shape (time, y, x) of ``fine``."""
     if weights is None:
         return None
     xp = array_namespace(fine)

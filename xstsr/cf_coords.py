@@ -160,7 +160,8 @@ def _renewed_flat(
     renewed = {}
     for name, values in zip(names, lat_lon(eager(lat), eager(lon), s), strict=True):
         old = target.coords[name]
-        new = xr.Variable(dims, values.astype(old.dtype), clean(old).attrs)
+        attrs, encoding = clean(old).attrs, {"_FillValue": None}
+        new = xr.Variable(dims, values.astype(old.dtype), attrs, encoding)
         renewed[name] = new.transpose(*old.dims)
     return renewed
 

@@ -142,6 +142,10 @@ def _assemble(
         coords["realization"] = _realization_coord(realizations)
     attrs = _attrs(target, settings, statistic)
     out = xr.DataArray(variable, coords=coords, name=target.name, attrs=attrs)
+    mapping = grid_mapping_names(target.grid_mapping)
+    if "grid_mapping" not in attrs and mapping and set(mapping) <= set(coords):
+        # where decode_coords="all" keeps it, so that xarray lists no crs as coordinate
+        out.encoding["grid_mapping"] = target.grid_mapping
     return wrap(out, target.pint_units)
 
 
@@ -162,9 +166,8 @@ def _attrs(
     if target.units:
         attrs["units"] = target.units
     mapping = grid_mapping_names(target.grid_mapping)
-    attrs.pop("grid_mapping", None)
-    if mapping and all(name in target.coords for name in mapping):
-        attrs["grid_mapping"] = target.grid_mapping
+    if not all(name in target.coords for name in mapping):
+        attrs.pop("grid_mapping", None)  # dangling: ds["pr"] leaves the variable behind
     settings = {k: v for k, v in settings.items() if v is not None}
     version = str(settings.pop("version", None) or _version())
     operation = str(settings.pop("operation", "upscale"))
@@ -257,7 +260,9 @@ def dataset(
         )
     field = fine_da.copy(deep=False)
     line = str(field.attrs.pop("history", "")).rpartition("\n")[2]
-    ds = field.to_dataset()
+    field.encoding.pop("grid_mapping", None)
+    names = [n for n in grid_mapping_names(meaning.grid_mapping) if n in field.coords]
+    ds = field.drop_vars(names).to_dataset()
     edges = {
         meaning.y_dim: refine_edges(meaning.y_edges, s),
         meaning.x_dim: refine_edges(meaning.x_edges, s),
@@ -301,12 +306,11 @@ def _add_area(ds: xr.Dataset, field: str, meaning: Meaning, s: int) -> None:
 def _add_grid_mapping(
     ds: xr.Dataset, ds_in: xr.Dataset, field: str, meaning: Meaning
 ) -> None:
-    names = grid_mapping_names(meaning.grid_mapping)
-    if not names or not all(name in ds_in.variables for name in names):
-        return
-    for name in names:
+    for name in grid_mapping_names(meaning.grid_mapping):
+        if name not in ds_in.variables:
+            return
         ds[name] = clean(ds_in.variables[name])
-    ds[field].attrs["grid_mapping"] = meaning.grid_mapping
+        ds[field].attrs["grid_mapping"] = meaning.grid_mapping
 
 
 def _conventions(attrs: Mapping[str, Any]) -> str:

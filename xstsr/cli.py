@@ -61,6 +61,12 @@ _sampling = _options(
     click.option("--model", default="default", show_default=True, help="Name or path."),
     click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is."),
 )
+_ensemble_method = click.option(
+    "--method",
+    type=click.Choice(list(STOCHASTIC)),
+    default="diffusion",
+    show_default=True,
+)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,12 +86,7 @@ def main() -> None:
     default=8,
     show_default=True,
 )
-@click.option(
-    "--method",
-    type=click.Choice(list(STOCHASTIC)),
-    default="diffusion",
-    show_default=True,
-)
+@_ensemble_method
 @_sampling
 @click.option(
     "--out",
@@ -149,23 +150,41 @@ def upscale(
 @click.option("--realizations", type=click.IntRange(min=1))
 def plan(source: Path, name: str | None, **choices: object) -> None:
     """Tell what would be inferred and computed, and compute nothing."""
+    from xstsr import cf
     from xstsr.files import open_variable
 
     dataset, name = open_variable(source, name)
-    click.echo(str(dataset[name].stsr.plan(**choices)))
+    # a DataArray leaves the file's bounds behind: say what they say about the labels
+    meaning = cf.read(dataset[name], bounds=cf.bounds_of(dataset, name))
+    click.echo(dataset[name].stsr.plan(label=meaning.time_label, **choices))
 
 
 @main.command()
 @_field
 @_factors
-@click.option("--realizations", type=click.IntRange(min=2), default=8)
+@click.option(
+    "--realizations", type=click.IntRange(min=2), default=8, show_default=True
+)
+@_ensemble_method
 @_sampling
-def evaluate(source: Path, name: str | None, **choices: object) -> None:
+def evaluate(
+    source: Path,
+    name: str | None,
+    s: int,
+    t: int,
+    realizations: int,
+    method: Method,
+    seed: int,
+    model: str,
+    device: str | None,
+) -> None:
     """Coarsen SOURCE, upscale it again and print scores beside the baselines'."""
+    from xstsr.demo import Choices, compute, report
     from xstsr.files import open_variable
 
-    dataset, name = open_variable(source, name)
-    click.echo(str(dataset[name].stsr.evaluate(**choices)))
+    choices = Choices(s, t, 1, realizations, seed, method, model, device)
+    for line in report(compute(*open_variable(source, name), choices)):
+        click.echo(line)
 
 
 @main.command()

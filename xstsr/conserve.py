@@ -74,12 +74,11 @@ def conserve(
     .. math:: y = f(x)\,U(c / \langle f(x) \rangle)
               \qquad\text{or}\qquad y = x + U(c - \langle x \rangle)
 
-    With the multiplicative constraint nothing is negative and a dry coarse cell is dry
-    in every pixel. A block whose raw pixels are all dry becomes uniform; one that only
-    the taper or the threshold would empty keeps its untapered pattern. Under a gain cap
-    ``G`` a block with mean ``m`` and ``c > G m`` becomes ``y = G x + r b / <b>`` with
-    the remainder ``r = c - G m`` and the bounded weight ``b = x / (x + m)``, which is
-    zero in dry pixels (``x`` after the taper).
+    Multiplicative fields have no negative pixel, and none is wet in a dry cell. A block
+    whose raw pixels are all dry becomes uniform; one that only the taper or threshold
+    would empty keeps its untapered pattern. Where ``c > G m`` for a gain cap ``G`` and
+    the mean ``m = <x>`` (``x`` after the taper), ``y = G x + (c - G m) b / <b>`` with
+    the bounded weight ``b = x / (x + m)``, zero in dry pixels.
 
     Parameters
     ----------
@@ -100,17 +99,19 @@ def conserve(
     constraint : {"multiplicative", "additive"}
         For non-negative fields, or for states.
     taper : callable, optional
-        The function ``f``, elementwise on float64 arrays of any shape (multiplicative).
+        The function ``f``, elementwise on float64 arrays of any shape.
     gain_cap : float, optional
-        Largest gain [1]; the remainder goes to the wet pixels (multiplicative).
+        Largest gain [1]; the remainder goes to the wet pixels.
     threshold : float
-        Raw pixels below it count as dry, in the unit of ``fine`` (multiplicative).
+        Raw pixels below it count as dry, in the unit of ``fine``. Like ``taper`` and
+        ``gain_cap`` it serves the multiplicative constraint only.
 
     Returns
     -------
     array, shape (..., T*t, Y*sy, X*sx)
         Field of the dtype of ``fine``. In mode "cell" its block means are ``coarse``
-        to 1e-6 relative in float32 and 1e-12 in float64.
+        to 1e-6 relative in float32 and 1e-12 in float64 (of the field's magnitude, if
+        additive).
 
     Raises
     ------
@@ -134,19 +135,7 @@ def conserve(
     check_pair(fine, coarse, factor)
     rule = _Rule(mode, constraint, taper, gain_cap, threshold)
     rule.check()
-    weights = checked_weights(weights, fine)
-    xp = array_namespace(fine)
-    coarse = xp.astype(coarse, xp.float64)
-    if rule.is_multiplicative:
-        _check_not_negative(coarse)
-    coarse = xp.broadcast_to(coarse, (*fine.shape[:-3], *coarse.shape[-3:]))
-    if mode == "window":
-        fine, coarse = _window_problem(fine, coarse, factor, weights, rule)
-        factor = (fine.shape[-3], fine.shape[-2], fine.shape[-1])
-    if is_numpy_array(fine):
-        return _constrain_slabs(fine, coarse, factor, weights, rule)
-    y = _constrain(xp.astype(fine, xp.float64), coarse, factor, weights, rule)
-    return xp.astype(y, fine.dtype)
+    return _conserve(fine, coarse, factor, checked_weights(weights, fine), rule)
 
 
 @dataclass(frozen=True)
@@ -179,6 +168,24 @@ class _Rule:
             raise DataError(
                 f"threshold {self.threshold!r} is not a rain rate: pass 0 or more."
             )
+
+
+def _conserve(
+    fine: Array, coarse: Array, factor: Factor, weights: Array | None, rule: _Rule
+) -> Array:
+    """Set up the problem for `_constrain`: one gain for each block, or one for all."""
+    xp = array_namespace(fine)
+    coarse = xp.astype(coarse, xp.float64)
+    if rule.is_multiplicative:
+        _check_not_negative(coarse)
+    coarse = xp.broadcast_to(coarse, (*fine.shape[:-3], *coarse.shape[-3:]))
+    if rule.mode == "window":
+        fine, coarse = _window_problem(fine, coarse, factor, weights, rule)
+        factor = (fine.shape[-3], fine.shape[-2], fine.shape[-1])
+    if is_numpy_array(fine):
+        return _constrain_slabs(fine, coarse, factor, weights, rule)
+    y = _constrain(xp.astype(fine, xp.float64), coarse, factor, weights, rule)
+    return xp.astype(y, fine.dtype)
 
 
 def _constrain_slabs(

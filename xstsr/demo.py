@@ -23,7 +23,7 @@ from xstsr.plot import PlotError, compare
 from xstsr.verify import fair_crps
 from xstsr.water import Receipt, check, coarsen
 
-__all__ = ["Choices", "Trial", "compute", "run", "scores"]
+__all__ = ["Choices", "Trial", "compute", "report", "run", "scores"]
 
 BASELINES: tuple[Method, ...] = ("linear", "nearest")
 
@@ -116,7 +116,7 @@ def run(
     )
     trial = compute(dataset, name, choices)
     say(str(dataset.attrs.get("title", name)))
-    for line in _report(trial):
+    for line in report(trial):
         say(line)
     write(trial.dataset(dataset), out / "fine.zarr", overwrite=True)
     say(f"\nwrote {out / 'fine.zarr'}")
@@ -235,7 +235,14 @@ def _grid(meaning: Meaning) -> str:
     return f"{meaning.spacing_km:.2g} km, {step}"
 
 
-def _report(trial: Trial) -> Iterator[str]:
+def report(trial: Trial) -> Iterator[str]:
+    """Tell the grids, the water balance and the scores, line by line.
+
+    Parameters
+    ----------
+    trial : Trial
+        From `compute`.
+    """
     chosen = trial.choices
     stages = {"truth": trial.truth, "coarse": trial.coarse, "fine": trial.fine}
     for title, field in stages.items():

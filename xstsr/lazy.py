@@ -137,9 +137,7 @@ def map_blocks(
         _whole_blocks(c, f) for c, f in zip(fine.chunks[-3:], factor, strict=True)
     ]
     aligned = fine.rechunk((*fine.chunks[:-3], *chunks))
-    coarse = [
-        tuple(n // f for n in c) for c, f in zip(chunks, factor, strict=True)
-    ]
+    coarse = [tuple(n // f for n in c) for c, f in zip(chunks, factor, strict=True)]
 
     def piece(block: Array, block_info: Any = None) -> Array:
         place = block_info[0]["array-location"][-3:]

@@ -255,7 +255,11 @@ def make_job(meaning: Meaning, request: Request, mode: Mode) -> Job:
 def make_windows(meaning: Meaning, request: Request) -> Plan:
     """Cut the record into windows with the context that the method needs."""
     t = request.factor[0]
-    halo = request.recipe.context // 2 if request.method in NEURAL else HALO[request.method]
+    halo = (
+        request.recipe.context // 2
+        if request.method in NEURAL
+        else HALO[request.method]
+    )
     step = int(np.median(np.diff(meaning.time_edges)))
     numbers = [int(edge) // step for edge in meaning.time_edges[:-1]]
     return make_plan(

@@ -276,7 +276,7 @@ def valid_pixels(ensemble: Field, truth: Field) -> Mask:
 
 
 def frames(ensemble: Field, truth: Field) -> Iterator[tuple[Floats, Floats, Mask]]:
-    """Yield (M, Y, X), (Y, X) and the valid pixels of each step; missing ones are 0."""
+    """Yield each step: shapes (M, Y, X) and (Y, X), missing pixels 0, and the mask."""
     for i, valid in enumerate(valid_pixels(ensemble, truth)):
         x = np.where(valid, ensemble[:, i], 0.0).astype(np.float64)
         yield x, np.where(valid, truth[i], 0.0).astype(np.float64), valid

@@ -21,7 +21,9 @@ from xstsr.plan import Plan, Span, blend_weights
 
 Array = np.ndarray
 Mode = Literal["cell", "window", "none"]
-GAIN_CAP = 8.0  # a pixel's largest gain; the rest of the water goes to its wet neighbours
+GAIN_CAP = (
+    8.0  # a pixel's largest gain; the rest of the water goes to its wet neighbours
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,11 @@ class Job:
         if self.kind == "state":
             return np.ones((edges.size - 1, 1, 1))
         hours = np.diff(edges)[:, None, None] / HOUR
-        return self.unit / hours if self.kind == "amount" else np.full_like(hours, self.unit)
+        return (
+            self.unit / hours
+            if self.kind == "amount"
+            else np.full_like(hours, self.unit)
+        )
 
     def weights(self, edges: Array) -> Array:
         """Area times step length of fine cells; shape (T t, Y sy, X sx)."""
@@ -164,7 +170,9 @@ def reach(job: Job, window: Span) -> slice:
     first = max(0, window.core_start - blend) if window.core_start else 0
     last = min(job.frames, window.core_stop + blend)
     last = min(last, window.stop)
-    return slice((max(first, window.start) - window.start) * t, (last - window.start) * t)
+    return slice(
+        (max(first, window.start) - window.start) * t, (last - window.start) * t
+    )
 
 
 def fields(job: Job) -> int:
@@ -205,9 +213,7 @@ def _draw_field(job: Job, coarse: Array, times: Array, stream: int) -> Array:
     return whole
 
 
-def _tiles(
-    job: Job, shape: tuple[int, ...]
-) -> Iterator[tuple[Span, Span, Array]]:
+def _tiles(job: Job, shape: tuple[int, ...]) -> Iterator[tuple[Span, Span, Array]]:
     """Walk over tiles with the blending weights of their fine pixels."""
     _, sy, sx = job.request.factor
     _, blend_y, blend_x = job.plan.blend

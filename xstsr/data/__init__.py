@@ -42,16 +42,19 @@ def open_demo() -> xr.Dataset:
     with as_file(files(__name__) / "openmrg_rad.nc") as path:
         raw = xr.load_dataset(path, engine="netcdf4")
     return xr.Dataset(
-        {"rainfall_amount": _rain(raw), "crs": _grid_mapping(raw)},
-        coords=_coordinates(raw),
+        {"rainfall_amount": _rain(raw), "time_bnds": _time_bounds(raw)},
+        # a coordinate, so that a DataArray taken out keeps its grid mapping
+        coords=_coordinates(raw) | {"crs": _grid_mapping(raw)},
         attrs={
             "Conventions": "CF-1.11",
             "title": "Radar rain over Gothenburg, Sweden, 2015-07-25 (OpenMRG 1.1)",
             "institution": "Swedish Meteorological and Hydrological Institute (SMHI)",
             "source": "Swedish operational weather radar composite",
             "references": "doi:10.5281/zenodo.6673750, doi:10.5194/essd-14-5411-2022",
+            "history": "xstsr.open_demo: metadata repaired, values as published",
             "license": raw.attrs["license"],
-            "comment": raw.attrs["comment"],
+            "comment": "One radar scan at the start of each interval. "
+            + raw.attrs["comment"],
         },
     )
 
@@ -60,28 +63,31 @@ def _rain(raw: xr.Dataset) -> xr.Variable:
     # 1 mm of water on 1 m2 weighs 1 kg: "sum 5min" becomes kg m-2 without a factor
     attrs = {
         "standard_name": "rainfall_amount",
-        "long_name": "rainfall in 5 minutes, from one radar scan at their start",
+        "long_name": "rainfall seen by radar",
         "units": "kg m-2",
         "cell_methods": "time: sum area: mean",
-        "grid_mapping": "crs",
     }
-    return xr.Variable(("time", "y", "x"), raw["rainfall_amount"].to_numpy(), attrs)
+    # xarray then writes crs as the grid mapping, and not also among "coordinates"
+    encoding = {"grid_mapping": "crs"}
+    values = raw["rainfall_amount"].to_numpy()
+    return xr.Variable(("time", "y", "x"), values, attrs, encoding)
+
+
+def _time_bounds(raw: xr.Dataset) -> xr.Variable:
+    start = raw["time"].to_numpy()
+    return xr.Variable(("time", "bnds"), np.stack([start, start + _STEP], axis=-1))
 
 
 def _coordinates(raw: xr.Dataset) -> dict[str, xr.Variable]:
-    start = raw["time"].to_numpy()
     metres = {"units": "m", "long_name": "distance on the projection plane"}
     # the file's y and longitudes run from north to south, its rain and latitudes not
     y, lon = raw["y"].to_numpy()[::-1], raw["longitudes"].to_numpy()[::-1]
     coords = {
         "time": xr.Variable(
             "time",
-            start,
+            raw["time"].to_numpy(),
             {"standard_name": "time", "axis": "T", "bounds": "time_bnds"},
             {"units": "seconds since 1970-01-01", "calendar": "standard"},
-        ),
-        "time_bnds": xr.Variable(
-            ("time", "bnds"), np.stack([start, start + _STEP], axis=-1)
         ),
         "y": xr.Variable(
             "y", y, {"standard_name": "projection_y_coordinate", "axis": "Y", **metres}
@@ -103,7 +109,7 @@ def _coordinates(raw: xr.Dataset) -> dict[str, xr.Variable]:
         ),
     }
     for variable in coords.values():
-        # CF: coordinates and bounds have no missing values
+        # CF: coordinates have no missing values
         variable.encoding["_FillValue"] = None
     return coords
 

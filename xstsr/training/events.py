@@ -7,13 +7,18 @@ about files of others.
 """
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
+from xstsr import cf
 from xstsr.errors import DataError
+from xstsr.files import open_variable
+from xstsr.meaning import AssumptionWarning
 
 _UNIT = 0.02  # mm/h; code steps are finer than radar's own below this
 _STEPS = 6000.0
@@ -51,6 +56,62 @@ class Event:
             for start, n, skip in zip(at, size, every, strict=True)
         )
         return decode(self.codes[box])
+
+
+def read_events(
+    sources: Sequence[Path] | Sequence[xr.DataArray], name: str | None = None
+) -> list[Event]:
+    """Read fine fields as events.
+
+    Parameters
+    ----------
+    sources : sequence of Path or of DataArray
+        NetCDF files, Zarr stores or folders of NetCDF files; or the fields themselves,
+        with dims time, y and x and any units of rain.
+    name : str, optional
+        The variable of each file; by default the only one with three dimensions.
+
+    Raises
+    ------
+    DataError
+        A field has infinite values, or no event was found.
+    """
+    events = []
+    for label, da in _fields(sources, name):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AssumptionWarning)
+            meaning = cf.read(da)
+        plain = cf.strip(da)[0].transpose(
+            meaning.time_dim, meaning.y_dim, meaning.x_dim
+        )
+        rates = plain.values * meaning.rate_factor[:, None, None]
+        if np.isinf(rates).any():
+            raise DataError(
+                f"cannot train on {label!r}: it has {int(np.isinf(rates).sum())} infinite "
+                "values. Mark missing values as NaN: da.where(np.isfinite(da))."
+            )
+        spacing, step = meaning.spacing_km, meaning.step_minutes
+        events.append(Event(label, encode(rates), spacing, step))
+    if not events:
+        raise DataError(
+            f"cannot train on {[str(s) for s in sources]}: no field was found there. "
+            "Pass NetCDF files, or folders that hold some."
+        )
+    return events
+
+
+def _fields(
+    sources: Sequence[Path] | Sequence[xr.DataArray], name: str | None
+) -> Iterator[tuple[str, xr.DataArray]]:
+    """Open every field in turn, with a label."""
+    for i, source in enumerate(sources):
+        if isinstance(source, xr.DataArray):
+            yield f"{source.name}-{i}", source
+            continue
+        files = sorted(source.glob("*.nc")) if source.is_dir() else []
+        for path in files or [source]:
+            dataset, variable = open_variable(path, name)
+            yield path.stem, dataset[variable]
 
 
 def encode(rates: np.ndarray) -> np.ndarray:

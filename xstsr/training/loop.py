@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from xstsr.diffusion.denoiser import Condition, loss_weight
 from xstsr.diffusion.features import features
-from xstsr.diffusion.mean import Means
 from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.diffusion.network import FOLD
 from xstsr.recipe import Recipe
@@ -58,8 +57,8 @@ class Config:
 
     spec: ModelSpec = field(default_factory=ModelSpec)
     draw: Draw = field(default_factory=Draw)
-    mean_steps: int = 1200
-    residual_steps: int = 4000
+    mean_steps: int = 1000
+    residual_steps: int = 5500
     rate: float = 1e-3
     floor: float = 0.02
     warmup: int = 100

@@ -1,0 +1,320 @@
+r"""Evaluation on known fine fields: coarsen, upscale, score, compare.
+
+The fine field is the truth; its own block means are the input. Every method is given the
+same input and scored by the same rules (`xstsr.verify`), in mm h-1 for rain. Domains
+are large and chance is slow, so `boxes` finds, by a fixed rule, the wettest places that
+radar covers fully.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from xstsr import cf
+from xstsr.errors import DataError
+from xstsr.meaning import Meaning
+from xstsr.pipeline import space_time, upscale
+from xstsr.verify import score_table
+from xstsr.water import coarsen
+
+Array = np.ndarray
+Say = Callable[[str], object]
+METHODS = ("diffusion", "mean", "rainfarm", "linear", "nearest")
+BASELINES = ("rainfarm", "linear", "nearest")
+SINGLE = ("mean", "linear", "nearest")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How fields are judged.
+
+    Parameters
+    ----------
+    realizations : int
+        Members of the stochastic methods' ensembles.
+    methods : tuple of str
+        Which methods.
+    seed : int
+        Of the noise.
+    model : str
+        Name or path of the checkpoint.
+    steps : int, optional
+        Network evaluations per realization.
+    device : str, optional
+        Where networks run.
+    side, frames : int
+        Fine pixels along a box and fine frames in it, about; multiples of the factors
+        are taken.
+    boxes : int
+        Boxes per event, wettest first.
+    """
+
+    realizations: int = 8
+    methods: tuple[str, ...] = METHODS
+    seed: int = 0
+    model: str = "default"
+    steps: int | None = None
+    device: str | None = None
+    side: int = 200
+    frames: int = 24
+    boxes: int = 1
+
+
+def evaluate(
+    da: xr.DataArray, s: int, t: int = 1, *, protocol: Protocol | None = None
+) -> xr.Dataset:
+    """Score every method on one known fine field.
+
+    Parameters
+    ----------
+    da : DataArray
+        Fine field, dims time, y and x; its sizes are cut to multiples of the factors.
+    s, t : int
+        Factors.
+    protocol : Protocol, optional
+        Methods, realizations and the like.
+
+    Returns
+    -------
+    Dataset
+        One variable per score, with dim ``method``.
+
+    Raises
+    ------
+    DataError
+        The field holds less than two coarse cells or steps.
+    """
+    protocol = protocol or Protocol()
+    da = _trimmed(da, s, t).load()
+    coarse = coarsen(da, s, t)
+    meaning = cf.read(da)
+    truth = _rates(da, meaning)
+    given = _rates(coarse, cf.read(coarse))
+    weights = meaning.step_hours()[:, None, None] * meaning.area()
+    rows = []
+    for method in protocol.methods:
+        options = {"model": protocol.model, "steps": protocol.steps}
+        if method not in SINGLE:
+            options |= {"realizations": protocol.realizations, "seed": protocol.seed}
+        fine = upscale(coarse, s, t, method=method, device=protocol.device, **options)
+        ensemble = _rates(fine, cf.read(fine)).reshape(-1, *truth.shape)
+        rows.append(score_table(ensemble, truth, given, (t, s, s), weights))
+    scores = {
+        name: ("method", [row[name] for row in rows], {"long_name": name})
+        for name in rows[0]
+    }
+    return xr.Dataset(
+        scores,
+        {"method": list(protocol.methods)},
+        {"s": s, "t": t, "realizations": protocol.realizations},
+    )
+
+
+def boxes(da: xr.DataArray, s: int, t: int, protocol: Protocol) -> list[xr.DataArray]:
+    """Cut the wettest fully covered boxes out of an event, without overlap.
+
+    Parameters
+    ----------
+    da : DataArray
+        The event, dims time, y and x.
+    s, t : int
+        Factors: boxes are whole multiples.
+    protocol : Protocol
+        Size and number of the boxes.
+    """
+    meaning = cf.read(da)
+    time, y, x = space_time(meaning)
+    da = da.transpose(time, y, x)
+    side = s * max(2, round(protocol.side / s))
+    frames = t * max(2, min(round(protocol.frames / t), da.sizes[time] // t))
+    size = (frames, min(side, da.sizes[y] // s * s), min(side, da.sizes[x] // s * s))
+    start = (da.sizes[time] - frames) // 2
+    calm = da.isel({time: slice(start, start + frames)}).values
+    sums, valid = np.nan_to_num(calm).sum(axis=0), np.isfinite(calm).all(axis=0)
+    found = []
+    for _ in range(protocol.boxes):
+        place = _wettest(sums, valid, size[1:])
+        if place is None:
+            break
+        (j, i), (rows, columns) = place, size[1:]
+        valid[j : j + rows, i : i + columns] = False
+        found.append(
+            da.isel(
+                {
+                    time: slice(start, start + frames),
+                    y: slice(j, j + rows),
+                    x: slice(i, i + columns),
+                }
+            )
+        )
+    if not found:
+        raise DataError(
+            f"cannot evaluate {da.name!r} at s={s}, t={t}: no box of {size} (time, y, x) "
+            f"in its {dict(da.sizes)} is fully covered by data. Pass a smaller side."
+        )
+    return found
+
+
+def evaluate_events(
+    events: Iterable[tuple[str, xr.DataArray]],
+    factors: Sequence[tuple[int, int]],
+    protocol: Protocol,
+    say: Say = print,
+) -> xr.Dataset:
+    """Score every method on the boxes of several events and factors.
+
+    Parameters
+    ----------
+    events : iterable of (str, DataArray)
+        Names and fine fields.
+    factors : sequence of (s, t)
+        Factors.
+    protocol : Protocol
+        How fields are judged.
+    say : callable
+        Takes a line per event and factor.
+
+    Returns
+    -------
+    Dataset
+        Scores with dims (event, factor, method); boxes of an event are averaged.
+    """
+    by_event = []
+    for name, da in events:
+        by_factor = []
+        for s, t in factors:
+            scored = [
+                evaluate(box, s, t, protocol=protocol)
+                for box in boxes(da, s, t, protocol)
+            ]
+            mean = xr.concat(scored, "box").mean("box")
+            told = ", ".join(
+                f"{method} {float(value):.4f}"
+                for method, value in zip(
+                    mean.method.values, mean.fair_crps, strict=True
+                )
+            )
+            say(f"{name} ({s}, {t}): fair CRPS {told}")
+            by_factor.append(mean.assign_coords(factor=f"{s}x{t}"))
+        by_event.append(xr.concat(by_factor, "factor").assign_coords(event=name))
+    return xr.concat(by_event, "event")
+
+
+def ratios(scores: xr.Dataset, over: Sequence[str] = BASELINES) -> xr.DataArray:
+    """Divide the diffusion model's fair CRPS by that of the best baseline.
+
+    Parameters
+    ----------
+    scores : Dataset
+        From `evaluate_events`.
+    over : sequence of str
+        The baselines to choose the best of, for each event and factor.
+    """
+    # as dicts: `method` is also the name of an option of sel
+    crps = scores.fair_crps
+    best = crps.sel({"method": list(over)}).min("method")
+    return crps.sel({"method": "diffusion"}, drop=True) / best
+
+
+def markdown(scores: xr.Dataset) -> str:
+    """Write the table of scores, by event and factor, for people."""
+    names = [str(n) for n in scores.data_vars]
+    lines = [
+        "| event | factor | method | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 3) + "|",
+    ]
+    for row in _rows(scores):
+        values = " | ".join(f"{row[n]:.3g}" for n in names)
+        lines.append(
+            f"| {row['event']} | {row['factor']} | {row['method']} | {values} |"
+        )
+    for label, over in (
+        ("nearest and linear", ("linear", "nearest")),
+        ("nearest, linear and RainFARM", BASELINES),
+    ):
+        if set(over) | {"diffusion"} <= set(scores.method.values):
+            r = ratios(scores, over)
+            mean = math.exp(float(np.log(r).mean()))
+            lines.append(
+                f"\nFair CRPS of diffusion over the best of {label}: geometric mean "
+                f"{mean:.3f}, largest {float(r.max()):.3f}."
+            )
+    return "\n".join(lines) + "\n"
+
+
+def write_csv(scores: xr.Dataset, path: Path) -> None:
+    """Write the table of scores as CSV."""
+    rows = _rows(scores)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _rows(scores: xr.Dataset) -> list[dict[str, str | float]]:
+    """List the table's rows: event, factor, method and every score."""
+    return [
+        {
+            "event": str(e.item()),
+            "factor": str(f.item()),
+            "method": str(m.item()),
+            **{
+                str(n): float(scores[n].sel({"event": e, "factor": f, "method": m}))
+                for n in scores.data_vars
+            },
+        }
+        for e in scores.event
+        for f in scores.factor
+        for m in scores.method
+    ]
+
+
+def _trimmed(da: xr.DataArray, s: int, t: int) -> xr.DataArray:
+    """Cut a field to whole coarse cells."""
+    meaning = cf.read(da)
+    dims = space_time(meaning)
+    sizes = {d: da.sizes[d] // n * n for d, n in zip(dims, (t, s, s), strict=True)}
+    if any(sizes[d] < 2 * n for d, n in zip(dims, (t, s, s), strict=True)):
+        raise DataError(
+            f"cannot evaluate {da.name!r} at s={s}, t={t}: its sizes {dict(da.sizes)} "
+            "hold less than two coarse cells or steps. Pass smaller factors."
+        )
+    return da.transpose(*dims).isel({d: slice(0, n) for d, n in sizes.items()})
+
+
+def _rates(da: xr.DataArray, meaning: Meaning) -> Array:
+    """Values in mm h-1 (states in their own units), further dimensions first."""
+    plain, _ = cf.strip(da)
+    plain = plain.transpose(*meaning.extra_dims, *space_time(meaning))
+    return np.asarray(plain.values * meaning.rate_factor[:, None, None])
+
+
+def _wettest(
+    sums: Array, valid: Array, size: tuple[int, int]
+) -> tuple[int, int] | None:
+    """Find the box with most rain among those that are valid throughout."""
+    totals = [_box_sums(field.astype(np.float64), size) for field in (sums, valid)]
+    rain, cover = totals
+    allowed = cover > size[0] * size[1] - 0.5
+    if not allowed.any():
+        return None
+    j, i = np.unravel_index(int(np.argmax(np.where(allowed, rain, -1.0))), rain.shape)
+    return int(j), int(i)
+
+
+def _box_sums(field: Array, size: tuple[int, int]) -> Array:
+    """Sum over every box of a size, by a summed-area table."""
+    table = np.pad(field, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    rows, columns = size
+    total: Array = (
+        table[rows:, columns:]
+        - table[:-rows, columns:]
+        - table[rows:, :-columns]
+        + table[:-rows, :-columns]
+    )
+    return total
