@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from xstsr import accessor as _accessor
+from xstsr import accessor as accessor
 from xstsr.data import open_demo
 from xstsr.pipeline import upscale
 from xstsr.recipe import Recipe

@@ -21,6 +21,7 @@ Role = Literal["T", "Y", "X"]
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
+AXES: dict[str, Role] = {"T": "T", "Y": "Y", "X": "X"}
 STANDARD_NAMES: dict[str, Role] = {
     "time": "T",
     "latitude": "Y",
@@ -103,8 +104,7 @@ def _role(da: xr.DataArray, dim: str) -> tuple[Role | None, bool]:
     if dim not in da.coords:
         return None, False
     coord = da.coords[dim]
-    axis = str(coord.attrs.get("axis", "")).upper()
-    by_axis: Role | None = axis if axis in ("T", "Y", "X") else None  # type: ignore[assignment]
+    by_axis = AXES.get(str(coord.attrs.get("axis", "")).upper())
     standard_name = str(coord.attrs.get("standard_name", ""))
     by_standard_name = STANDARD_NAMES.get(standard_name)
     if by_axis and by_standard_name and by_axis != by_standard_name:
@@ -234,20 +234,17 @@ def _kind(da: xr.DataArray, dim: str) -> tuple[Geometry, float]:
     )
     if units.lower().startswith("degree"):
         return "sphere", 1.0
-    angular = standard_name.endswith(("latitude", "longitude")) or dim.lower() in NAMES
-    if not units and angular:
+    angular = standard_name.endswith(("latitude", "longitude"))
+    if not units and (angular or (not standard_name and dim.lower() in NAMES)):
         return "sphere", 1.0
     if not units and standard_name.startswith("projection_"):
         return "plane", 1.0  # metres are its canonical unit
-    if not units or angular:
+    if angular or not _is_length(units):
         raise GridError(
             f"cannot use the axis {dim!r}: its units are {units!r}. Set "
             f'da[{dim!r}].attrs["units"] to "degrees", "m" or "km".'
         )
-    try:
-        return "plane", metres_per(units)
-    except UnitError as error:
-        raise GridError(f"cannot use the axis {dim!r}: {error}") from error
+    return "plane", metres_per(units)
 
 
 def space_edges(

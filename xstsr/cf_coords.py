@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstsr.cf_axes import aux_role, tidy
-from xstsr.errors import GridError, XstsrError
+from xstsr.errors import CFError, GridError
 from xstsr.grid import (
     Label,
     centers,
@@ -185,9 +185,11 @@ def _time_coord(target: Meaning, old: xr.Variable, t: int) -> xr.Variable:
 
 
 def _inferred(labels: Array, target: Meaning) -> Label | None:
+    if labels.size < 2:
+        return None
     try:
         return infer_edges(labels, target.calendar, target.time_dim, None)[1]
-    except XstsrError:  # a single label, or unequal steps that only bounds can tell
+    except CFError:  # unequal steps, which only bounds can tell
         return None
 
 

@@ -1,9 +1,9 @@
 r"""Evaluation on known fine fields: coarsen, upscale, score, compare.
 
-The fine field is the truth; its own block means are the input. Every method is given the
-same input and scored by the same rules (`xstsr.verify`), in mm h-1 for rain. Domains
-are large and chance is slow, so `boxes` finds, by a fixed rule, the wettest places that
-radar covers fully.
+The fine field is the truth; its own block means are the input. Every method is given
+the same input and scored by the same rules (`xstsr.verify`), in mm h-1 for rain.
+Domains are large and chance is slow, so `boxes` finds, by a fixed rule, the wettest
+places that radar covers fully.
 """
 
 import csv
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -98,10 +99,11 @@ def evaluate(
     weights = meaning.step_hours()[:, None, None] * meaning.area()
     rows = []
     for method in protocol.methods:
-        options = {"model": protocol.model, "steps": protocol.steps}
+        options: dict[str, Any] = {"model": protocol.model, "steps": protocol.steps}
         if method not in SINGLE:
             options |= {"realizations": protocol.realizations, "seed": protocol.seed}
-        fine = upscale(coarse, s, t, method=method, device=protocol.device, **options)
+        options |= {"method": method, "device": protocol.device}
+        fine = upscale(coarse, s, t, **options)
         ensemble = _rates(fine, cf.read(fine)).reshape(-1, *truth.shape)
         rows.append(score_table(ensemble, truth, given, (t, s, s), weights))
     scores = {
@@ -154,8 +156,8 @@ def boxes(da: xr.DataArray, s: int, t: int, protocol: Protocol) -> list[xr.DataA
         )
     if not found:
         raise DataError(
-            f"cannot evaluate {da.name!r} at s={s}, t={t}: no box of {size} (time, y, x) "
-            f"in its {dict(da.sizes)} is fully covered by data. Pass a smaller side."
+            f"cannot evaluate {da.name!r} at s={s}, t={t}: no box of {size} (time, y, "
+            f"x) in its {dict(da.sizes)} is fully covered by data. Pass a smaller side."
         )
     return found
 
@@ -218,7 +220,8 @@ def ratios(scores: xr.Dataset, over: Sequence[str] = BASELINES) -> xr.DataArray:
     # as dicts: `method` is also the name of an option of sel
     crps = scores.fair_crps
     best = crps.sel({"method": list(over)}).min("method")
-    return crps.sel({"method": "diffusion"}, drop=True) / best
+    ratio: xr.DataArray = crps.sel({"method": "diffusion"}, drop=True) / best
+    return ratio
 
 
 def markdown(scores: xr.Dataset) -> str:

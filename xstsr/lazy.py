@@ -37,13 +37,13 @@ def upscale_blocks(
     dask array, shape (R, E, T t, Y sy, X sx)
         One chunk per window.
     """
-    import dask
     import dask.array
+    from dask.delayed import delayed
 
     windows = job.plan.windows
-    shared = dask.delayed(job, pure=True, traverse=False)
-    sampling = dask.delayed(draw, pure=True)
-    joining = dask.delayed(_join_indexed, pure=True)
+    shared = delayed(job, pure=True, traverse=False)
+    sampling = delayed(draw, pure=True)
+    joining = delayed(_join_indexed, pure=True)
     frames = [_delayed_frames(coarse, w.start, w.stop) for w in windows]
     drawn = [
         sampling(shared, frames[i], edges[w.start : w.stop + 1], w)
@@ -65,7 +65,8 @@ def upscale_blocks(
         length = (w.core_stop - w.core_start) * t
         shape = (fields(job), extra, length, y * sy, x * sx)
         blocks.append(dask.array.from_delayed(fine, shape, dtype=coarse.dtype))
-    return dask.array.concatenate(blocks, axis=2)
+    fine_blocks: dask.array.Array = dask.array.concatenate(blocks, axis=2)
+    return fine_blocks
 
 
 def upscale_now(job: Job, coarse: Array, edges: Array) -> Array:
@@ -143,9 +144,10 @@ def map_blocks(
         place = block_info[0]["array-location"][-3:]
         return average(block, [slice(*p) for p in place]).astype(block.dtype)
 
-    return dask.array.map_blocks(
+    means: dask.array.Array = dask.array.map_blocks(
         piece, aligned, dtype=fine.dtype, chunks=(*fine.chunks[:-3], *coarse)
     )
+    return means
 
 
 def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
@@ -164,12 +166,12 @@ def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
 
 def _delayed_frames(coarse: "dask.array.Array", start: int, stop: int) -> Any:
     """Gather the frames of one window in one task."""
-    import dask
+    from dask.delayed import delayed
 
     part = coarse[:, start:stop]
     part = part.rechunk(part.shape)
     (block,) = part.to_delayed().ravel()
-    return dask.delayed(np.asarray, pure=True)(block)
+    return delayed(np.asarray, pure=True)(block)
 
 
 def _join_indexed(

@@ -7,12 +7,17 @@ Arrays only; torch is imported by the two methods that need it, when they run.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xstsr import baselines
 from xstsr.errors import XstsrError
 from xstsr.recipe import Recipe
+
+if TYPE_CHECKING:
+    from xstsr.diffusion.denoiser import Condition
+    from xstsr.diffusion.model import Model
 
 Array = np.ndarray
 
@@ -186,8 +191,8 @@ def choose_device(device: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise XstsrError(
-            f"cannot run on device={device!r}: this torch ({torch.__version__}) sees no "
-            "GPU. Pass device='cpu', or install a CUDA build of torch."
+            f"cannot run on device={device!r}: this torch ({torch.__version__}) sees "
+            "no GPU. Pass device='cpu', or install a CUDA build of torch."
         )
     return device
 
@@ -198,7 +203,7 @@ def _size(request: Request) -> float:
     return float((sy * sx) ** 0.5)
 
 
-def _condition(task: Task):  # type: ignore[no-untyped-def]
+def _condition(task: Task) -> "tuple[Model, Condition]":
     """Load the model and compute what does not depend on chance."""
     import torch
 

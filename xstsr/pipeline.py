@@ -292,8 +292,8 @@ def read_factor(s: int, t: int) -> tuple[int, int, int]:
             good = False
         if not good:
             raise FactorError(
-                f"cannot upscale with {name}={value!r}: a factor is a whole number of 1 "
-                "or more, such as s=10, t=3."
+                f"cannot upscale with {name}={value!r}: a factor is a whole number of "
+                "1 or more, such as s=10, t=3."
             )
     if s > S_TRAINED or t > T_TRAINED:
         warnings.warn(
@@ -319,13 +319,12 @@ def _refine(job: Job, coarse: xr.DataArray, meaning: Meaning) -> Any:
     """Run the plan: now for data in memory, later for chunked data."""
     flat = coarse.data.reshape(-1, *meaning.shape)
     t, sy, sx = job.request.factor
-    if coarse.chunks is not None:
-        fine = upscale_blocks(job, flat, meaning.time_edges)
-    else:
+    if coarse.chunks is None:
         _check_memory(job, coarse)
         if meaning.kind != "state":
             check_not_negative(flat)
-        fine = upscale_now(job, flat, meaning.time_edges)
+    do = upscale_now if coarse.chunks is None else upscale_blocks
+    fine = do(job, flat, meaning.time_edges)
     lead = coarse.shape[: len(meaning.extra_dims)]
     frames, rows, columns = meaning.shape
     return fine.reshape(fine.shape[0], *lead, frames * t, rows * sy, columns * sx)
@@ -378,9 +377,9 @@ def _known_model(model: str, method: str, meaning: Meaning) -> str:
     find(model)
     if meaning.kind == "state":
         raise XstsrError(
-            f"cannot upscale {meaning.name!r} [{meaning.units}] with method={method!r}: "
-            f"the model {model!r} knows precipitation only. Use method='linear', or "
-            "train a model for this variable."
+            f"cannot upscale {meaning.name!r} [{meaning.units}] with "
+            f"method={method!r}: the model {model!r} knows precipitation only. Use "
+            "method='linear', or train a model for this variable."
         )
     return model
 

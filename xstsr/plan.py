@@ -97,8 +97,8 @@ def make_plan(
         core = short_core
     if halo and core < 2 * max(1, halo // 2):
         raise PlanError(
-            f"cannot blend windows of {core} frames over a halo of {halo}: the core must "
-            "hold both blends. Use a shorter context in the recipe."
+            f"cannot blend windows of {core} frames over a halo of {halo}: the core "
+            "must hold both blends. Use a shorter context in the recipe."
         )
     frames = (core + 2 * halo) * t
     side = int((pixels / frames) ** 0.5)

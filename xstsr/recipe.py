@@ -25,7 +25,7 @@ def beta_rule(s: float, t: float) -> float:
 
     Gives 0.010, 0.015, 0.020 and 0.035 at (10, 1), (1, 3), (10, 3) and (25, 6).
     """
-    return 0.0075 * s**0.125 * t**0.631
+    return float(0.0075 * s**0.125 * t**0.631)
 
 
 def horizon_rule(s: float, t: float) -> float:
@@ -69,17 +69,17 @@ class Recipe:
         if not self.beta >= 0:
             raise XstsrError(
                 f"cannot use a recipe with beta={self.beta!r}: the noise amplitude is "
-                "zero or more. Recipe.for_factors(s, t, step=...) gives the rule's value."
+                "zero or more. Recipe.for_factors(s, t, step=...) gives the rule's."
             )
         if self.context < 1 or int(self.context) != self.context:
             raise XstsrError(
                 f"cannot use a recipe with context={self.context!r}: it counts coarse "
-                "frames, 1 or more. Recipe.for_factors(s, t, step=...) gives the rule's."
+                "frames, 1 or more. Recipe.for_factors(s, t, step=...) does it."
             )
         if not self.taper >= 0:
             raise XstsrError(
-                f"cannot use a recipe with taper={self.taper!r}: it is a rate in mm h-1, "
-                "zero or more. Pass taper=0 for none."
+                f"cannot use a recipe with taper={self.taper!r}: it is a rate in mm "
+                "h-1, zero or more. Pass taper=0 for none."
             )
 
     @classmethod

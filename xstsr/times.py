@@ -340,6 +340,8 @@ def _calendar_edges(
     labels: Micros, calendar: str | None, label: Label | None
 ) -> tuple[Micros, Label] | None:
     """Edges of months, seasons or years, or None if the labels are not such."""
+    if labels[1] - labels[0] < 27 * DAY:
+        return None
     months = _month_index(labels, calendar)
     steps = np.diff(months)
     if steps[0] < 1 or np.any(steps != steps[0]):
@@ -371,7 +373,7 @@ def _split_calendar_edges(
     months = _month_index(labels, calendar)
     for parts in range(2, min(labels.size // 2, _MAX_PARTS) + 1):
         n = int(months[parts] - months[0])
-        if labels.size % parts or n < 1:
+        if labels.size % parts or not 1 <= n <= 12:
             continue
         groups = np.arange(labels.size // parts + 1) * n
         for back in range(n + 1):

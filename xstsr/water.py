@@ -6,7 +6,7 @@ amounts summed over time. `conserve` makes any fine field agree with a coarse on
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -293,7 +293,7 @@ class _Average:
             meaning.kind == "amount",
         )
 
-    def __call__(self, fine: Array, place: tuple[slice, slice, slice]) -> Array:
+    def __call__(self, fine: Array, place: Sequence[slice]) -> Array:
         """Average one piece, shape (..., T t, Y s, X s), that lies at `place`."""
         time, y, x = (slice(p.start, p.stop + 1) for p in place)
         weights = areas_m2(
@@ -333,8 +333,8 @@ class _Pair:
             raise XstsrError(
                 f"cannot compare {fine.name!r} ({meanings[0].kind}) with "
                 f"{coarse.name!r} ({meanings[1].kind}, further dimensions "
-                f"{meanings[1].extra_dims}): both must be rates, amounts or states, and "
-                "the coarse one may have time, y and x alone. Select one field."
+                f"{meanings[1].extra_dims}): both must be rates, amounts or states, "
+                "and the coarse one may have time, y and x alone. Select one field."
             )
         plain = cf.strip(fine)[0].transpose(
             *meanings[0].extra_dims, *space_time(meanings[0])
@@ -353,7 +353,8 @@ class _Pair:
     def weights(self) -> Array:
         """Area times step length of the fine cells; shape (T t, Y s, X s)."""
         area, length = self.fine.area(), self.fine.step_hours()
-        return (length / length.mean())[:, None, None] * (area / area.mean())
+        weights: Array = (length / length.mean())[:, None, None] * (area / area.mean())
+        return weights
 
 
 def _read(

@@ -1,4 +1,4 @@
-r"""One window of work, arrays in and arrays out: draw raw samples, then join and conserve.
+r"""One window of work: draw raw samples, then join and conserve them.
 
 `draw` refines the coarse frames of one window, halo included, tile by tile. `join`
 blends what neighbouring windows have drawn for the same frames, and hands every coarse
@@ -70,11 +70,8 @@ class Job:
         if self.kind == "state":
             return np.ones((edges.size - 1, 1, 1))
         hours = np.diff(edges)[:, None, None] / HOUR
-        return (
-            self.unit / hours
-            if self.kind == "amount"
-            else np.full_like(hours, self.unit)
-        )
+        is_amount = self.kind == "amount"
+        return np.divide(self.unit, hours if is_amount else np.ones_like(hours))
 
     def weights(self, edges: Array) -> Array:
         """Area times step length of fine cells; shape (T t, Y sy, X sx)."""
@@ -86,7 +83,8 @@ class Job:
             self.metres_per_unit,
         )
         length = np.diff(refine_edges(edges, t)).astype(np.float64)
-        return (length / length.mean())[:, None, None] * (area / area.mean())
+        weights: Array = (length / length.mean())[:, None, None] * (area / area.mean())
+        return weights
 
 
 def draw(job: Job, coarse: Array, edges: Array, window: Span) -> Array:

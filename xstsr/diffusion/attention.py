@@ -97,7 +97,8 @@ class TemporalAttention(_Attention):
             height * width, 0
         )
         mixed = self.attend(tokens, bias).view(b, height, width, frames, channels)
-        return x + mixed.permute(0, 3, 4, 1, 2).reshape_as(x)
+        out: Tensor = x + mixed.permute(0, 3, 4, 1, 2).reshape_as(x)
+        return out
 
     def _relative(self, frames: int, step: Tensor, horizon: Tensor) -> Tensor:
         """Bias between every pair of frames, shape (B, heads, T, T)."""
@@ -116,7 +117,8 @@ class TemporalAttention(_Attention):
         bias = self.bias(place).permute(0, 3, 1, 2)
         # half a step of slack: a lag that equals the horizon counts as inside
         far = minutes.abs() > (horizon + 0.5 * step)[:, None, None]
-        return bias.masked_fill(far[:, None], float("-inf"))
+        hidden: Tensor = bias.masked_fill(far[:, None], float("-inf"))
+        return hidden
 
 
 class WindowAttention(_Attention):

@@ -87,13 +87,14 @@ def read_header(name: str = "default") -> dict[str, Any]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"cannot read {str(path)!r} as a checkpoint: {error}. The file is truncated "
-            "or of another kind; download it again or pass another model."
+            f"cannot read {str(path)!r} as a checkpoint: {error}. The file is "
+            "truncated or of another kind; download it again or pass another model."
         ) from error
     if "xstsr" not in metadata:
         raise CheckpointError(
-            f"cannot use {str(path)!r}: it is a safetensors file, but not one that xstsr "
-            f"wrote (its metadata hold {sorted(metadata)}). Train one with xstsr.train()."
+            f"cannot use {str(path)!r}: it is a safetensors file, but not one that "
+            f"xstsr wrote (its metadata hold {sorted(metadata)}). Train one with "
+            "xstsr.train()."
         )
     header: dict[str, Any] = json.loads(metadata["xstsr"])
     if header.get("format") != FORMAT:
@@ -116,8 +117,9 @@ def find(name: str) -> Path:
         path = Path(name)
     if not path.is_file():
         raise CheckpointError(
-            f"cannot find the model {name!r}: it is no file, and the bundled models are "
-            f"{available()}. Pass one of these names or the path of a .safetensors file."
+            f"cannot find the model {name!r}: it is no file, and the bundled models "
+            f"are {available()}. Pass one of these names or the path of a .safetensors "
+            "file."
         )
     return path
 
@@ -145,25 +147,28 @@ def _load(path: Path, changed: int, device: str) -> Model:
             "Install the xstsr that wrote it."
         ) from error
     with safe_open(path, framework="pt") as file:
-        weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+        names = list(file.keys())
+        weights = {name: file.get_tensor(name).float() for name in names}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(
-            f"cannot load the weights of {str(path)!r}: they do not fit the architecture "
-            f"in its header ({str(error).splitlines()[-1].strip()}). Download it again."
+            f"cannot load the weights of {str(path)!r}: they do not fit the "
+            f"architecture in its header ({str(error).splitlines()[-1].strip()}). "
+            "Download it again."
         ) from error
     model.requires_grad_(False).eval()
-    return model.to(torch.device(device), memory_format=torch.channels_last)
+    return model.to(device)
 
 
 def _spec(fields: Mapping[str, Any]) -> ModelSpec:
     """Restore a spec from JSON, where tuples have become lists."""
 
     def architecture(part: Mapping[str, Any]) -> Architecture:
-        return Architecture(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}
-        )
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in part.items()
+        }
+        return Architecture(**values)
 
     return ModelSpec(
         architecture(fields["mean"]),

@@ -23,7 +23,10 @@ from xstsr.diffusion.transform import LogTransform
 class SigmaData(nn.Module):
     r"""Standard deviation of the residual as a function of the setting.
 
-    .. math:: \ln \sigma = c_0 + c_1 \ln s + c_2 \ln t + c_3 \ln \Delta x + c_4 \ln \Delta t
+    .. math::
+
+        \ln \sigma = c_0 + c_1 \ln s + c_2 \ln t
+        + c_3 \ln \Delta x + c_4 \ln \Delta t
 
     fitted to training residuals by least squares.
     """
@@ -39,7 +42,8 @@ class SigmaData(nn.Module):
     def forward(self, scalars: Tensor) -> Tensor:
         """Evaluate for scalars of shape (B, 4); returns shape (B, 1, 1, 1, 1)."""
         log_sigma = self.coefficients[0] + scalars @ self.coefficients[1:]
-        return log_sigma.exp()[:, None, None, None, None]
+        sigma: Tensor = log_sigma.exp()[:, None, None, None, None]
+        return sigma
 
 
 class Denoiser(nn.Module):
@@ -83,9 +87,8 @@ class Denoiser(nn.Module):
         c_noise = sigma.log() / 4
         maps = torch.cat((c_in * x_t * wet, condition.maps), dim=1)
         scalars = torch.cat((condition.features.scalars, c_noise[:, None]), dim=1)
-        return (
-            c_skip * x_t + c_out * self.network(maps, scalars, condition.features)
-        ) * wet
+        estimate: Tensor = self.network(maps, scalars, condition.features)
+        return (c_skip * x_t + c_out * estimate) * wet
 
 
 class Condition:

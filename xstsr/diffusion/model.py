@@ -1,6 +1,6 @@
 r"""The whole generative model: mean network, residual denoiser, and how to sample.
 
-.. math:: Y = T^{-1}\big(\mu_z(X) + \sigma_{data}(s, t, \Delta x, \Delta t) \, R(X, \epsilon)\big)
+.. math:: Y = T^{-1}\big(\mu_z(X) + \sigma_{data} \, R(X, \epsilon)\big)
 
 `Model.condition` computes all that does not depend on chance, once for every
 realization; `Model.sample` draws one.

@@ -10,6 +10,8 @@ Not here: what goes in (`features`) and what comes out means (`mean`, `denoiser`
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from torch.nn import functional
 from xstsr.diffusion.attention import ChannelNorm, TemporalAttention, WindowAttention
 from xstsr.diffusion.features import Features
 
+Layer = TypeVar("Layer", bound=nn.Module)
 FOLD = 2  # pixels folded into channels at the door, per side
 
 
@@ -70,12 +73,9 @@ class ResidualBlock(nn.Module):
         self.norm_space = ChannelNorm(channels)
         self.space = nn.Conv2d(channels, channels, 3, padding=1)
         self.norm_time = ChannelNorm(channels)
-        self.modulation = nn.Linear(embedding, 2 * channels)
-        self.time = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0))
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        nn.init.zeros_(self.time.weight)
-        nn.init.zeros_(self.time.bias)
+        # a new block is the identity, whatever the scalars
+        self.modulation = _zeroed(nn.Linear(embedding, 2 * channels))
+        self.time = _zeroed(nn.Conv2d(channels, channels, (3, 1), padding=(1, 0)))
 
     def forward(self, x: Tensor, embedded: Tensor, frames: int) -> Tensor:
         """Refine features.
@@ -94,7 +94,8 @@ class ResidualBlock(nn.Module):
         h = torch.addcmul(_per_frame(shift, frames), h, 1 + _per_frame(scale, frames))
         h = functional.silu(h).view(n // frames, frames, channels, height * width)
         h = self.time(h.transpose(1, 2))
-        return x + h.transpose(1, 2).reshape(n, channels, height, width)
+        refined: Tensor = x + h.transpose(1, 2).reshape(n, channels, height, width)
+        return refined
 
 
 class SpaceTimeUNet(nn.Module):
@@ -125,19 +126,11 @@ class SpaceTimeUNet(nn.Module):
         self.down = nn.ModuleList(_Level(architecture, i) for i in levels)
         self.up = nn.ModuleList(_Level(architecture, i) for i in levels[:-1])
         self.shrink = nn.ModuleList(
-            nn.Conv2d(a, b, 2, stride=2)
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths)
         )
-        self.grow = nn.ModuleList(
-            nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False)
-        )
-        self.leave = nn.Sequential(
-            ChannelNorm(widths[0]),
-            nn.SiLU(),
-            nn.Conv2d(widths[0], outputs * FOLD**2, 3, padding=1),
-        )
-        nn.init.zeros_(self.leave[2].weight)
-        nn.init.zeros_(self.leave[2].bias)
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
+        last = _zeroed(nn.Conv2d(widths[0], outputs * FOLD**2, 3, padding=1))
+        self.leave = nn.Sequential(ChannelNorm(widths[0]), nn.SiLU(), last)
 
     def forward(self, maps: Tensor, scalars: Tensor, features: Features) -> Tensor:
         """Run the network.
@@ -174,7 +167,8 @@ class SpaceTimeUNet(nn.Module):
         x = functional.pixel_shuffle(self.leave(x), FOLD)
         x = x[..., top : top + height, left : left + width]
         x = x.reshape(b, frames, self.outputs, height, width)
-        return x.transpose(1, 2).float()
+        fine: Tensor = x.transpose(1, 2).float()
+        return fine
 
 
 class _Level(nn.Module):
@@ -207,6 +201,13 @@ class _Level(nn.Module):
         if self.spatial is not None:
             x = self.spatial(x)
         return x
+
+
+def _zeroed(layer: Layer) -> Layer:
+    """Set the weights of a layer to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def _per_frame(values: Tensor, frames: int) -> Tensor:

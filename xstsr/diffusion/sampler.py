@@ -12,6 +12,7 @@ References
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -55,7 +56,7 @@ def dpm_solver_2m(denoise: Denoise, x: Tensor, sigmas: list[float]) -> Tensor:
     Tensor, shape of `x`
     """
     before, h_before = None, 0.0
-    for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+    for sigma, following in pairwise(sigmas):
         clean = denoise(x, sigma)
         if following == 0:
             return clean
@@ -85,7 +86,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: list[float]) -> Tensor:
     -------
     Tensor, shape of `x`
     """
-    for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+    for sigma, following in pairwise(sigmas):
         slope = (x - denoise(x, sigma)) / sigma
         euler = x + (following - sigma) * slope
         if following == 0:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -87,8 +88,8 @@ def read_events(
         rates = plain.values * meaning.rate_factor[:, None, None]
         if np.isinf(rates).any():
             raise DataError(
-                f"cannot train on {label!r}: it has {int(np.isinf(rates).sum())} infinite "
-                "values. Mark missing values as NaN: da.where(np.isfinite(da))."
+                f"cannot train on {label!r}: it has {int(np.isinf(rates).sum())} "
+                "infinite values. Mark what is missing: da.where(np.isfinite(da))."
             )
         spacing, step = meaning.spacing_km, meaning.step_minutes
         events.append(Event(label, encode(rates), spacing, step))
@@ -108,8 +109,9 @@ def _fields(
         if isinstance(source, xr.DataArray):
             yield f"{source.name}-{i}", source
             continue
-        files = sorted(source.glob("*.nc")) if source.is_dir() else []
-        for path in files or [source]:
+        folder = Path(source)
+        files = sorted(folder.glob("*.nc")) if folder.is_dir() else []
+        for path in files or [folder]:
             dataset, variable = open_variable(path, name)
             yield path.stem, dataset[variable]
 
@@ -124,7 +126,7 @@ def encode(rates: np.ndarray) -> np.ndarray:
 
 def decode(codes: np.ndarray) -> np.ndarray:
     """Restore rates [mm h-1], float32, from codes of any shape."""
-    rates = _UNIT * np.expm1(codes.astype(np.float32) / np.float32(_STEPS))
+    rates: np.ndarray = _UNIT * np.expm1(codes.astype(np.float32) / np.float32(_STEPS))
     rates[codes == _MISSING] = np.nan
     return rates
 
@@ -132,7 +134,7 @@ def decode(codes: np.ndarray) -> np.ndarray:
 def save_pack(events: Sequence[Event], path: Path) -> None:
     """Write events, of any shapes, to one compressed file."""
     header = [[e.name, e.spacing_km, e.step_minutes] for e in events]
-    arrays = {f"codes{i}": e.codes for i, e in enumerate(events)}
+    arrays: dict[str, Any] = {f"codes{i}": e.codes for i, e in enumerate(events)}
     side = path.with_name(path.name + ".part")
     with side.open("wb") as file:
         np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)

@@ -133,13 +133,30 @@ def fit_sigma_data(model: Model, batches: Iterator[Batch]) -> None:
         wet = (count > 500) & (variance > 0)
         rows.append(scalars[wet].double().cpu())
         targets.append(variance[wet].double().cpu())
-    x = torch.cat(rows)
-    x = torch.cat((torch.ones(len(x), 1, dtype=x.dtype), x), dim=1)
-    y = torch.cat(targets)
-    # the mean of the logarithm lies below the logarithm of the mean variance: shift
-    fit = torch.linalg.lstsq(x, 0.5 * y.log()[:, None]).solution[:, 0]
-    fit[0] += 0.5 * torch.log((y / (2 * (x @ fit)).exp()).mean())
+    fit = fit_power_law(torch.cat(rows), torch.cat(targets))
     model.sigma_data.coefficients.copy_(fit)
+
+
+def fit_power_law(scalars: Tensor, variance: Tensor) -> Tensor:
+    """Fit ln sigma = c0 + c . scalars by least squares.
+
+    Parameters
+    ----------
+    scalars : Tensor, shape (N, 4)
+        log s, log t, log spacing, log step.
+    variance : Tensor, shape (N,)
+        Of the residuals of each example.
+
+    Returns
+    -------
+    Tensor, shape (5,)
+        c0, then c. On average over the examples, the fitted variance is theirs.
+    """
+    x = torch.cat((torch.ones_like(scalars[:, :1]), scalars), dim=1)
+    fit = torch.linalg.lstsq(x, 0.5 * variance.log()[:, None]).solution[:, 0]
+    # the mean of the logarithm lies below the logarithm of the mean: shift
+    fit[0] += 0.5 * torch.log((variance / (2 * (x @ fit)).exp()).mean())
+    return fit
 
 
 class Run:
@@ -183,17 +200,33 @@ class Run:
         events: Sequence[Event],
         *,
         minutes: float = math.inf,
+        until: int | None = None,
         every: int = 50,
         report: Report = print,
     ) -> None:
-        """Train until done or until `minutes` have passed; the state is saved."""
+        """Train to the end, or for some minutes, or until a step; save the state.
+
+        Parameters
+        ----------
+        events : sequence of Event
+            What to train on.
+        minutes : float
+            Stop after so long.
+        until : int, optional
+            Stop after this step.
+        every : int
+            Steps between two reports.
+        report : callable
+            Takes a line ``step,stage,loss,seconds a step``.
+        """
         end, shown, losses = time.monotonic() + 60 * minutes, time.monotonic(), []
-        while self.step < self.total and time.monotonic() < end:
+        last = self.total if until is None else min(until, self.total)
+        while self.step < last and time.monotonic() < end:
             batch = draw_batch(events, self.config.seed, self.step, self.config.draw)
             losses.append(self.advance(_to(batch, self.device)))
             if self.step == self.config.mean_steps:
                 self._change_stage(events)
-            if self.step % every == 0 or self.step == self.total:
+            if self.step % every == 0 or self.step == last:
                 pace = (time.monotonic() - shown) / len(losses)
                 stage = "mean" if self.in_mean_stage else "residual"
                 report(
@@ -247,7 +280,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _trained(self) -> nn.Module:
-        """The network of this stage."""
+        """Return the network of this stage."""
         return self.model.mean if self.in_mean_stage else self.model.denoiser
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from xstsr.diffusion.features import Factor
+from xstsr.errors import DataError
 from xstsr.training.events import Event
 
 HELD_OUT_S = (7, 13, 20)  # never trained on: "any factor" is to be shown, not said
@@ -107,11 +108,16 @@ def draw_batch(events: Sequence[Event], seed: int, step: int, draw: Draw) -> Bat
     side = s * max(round(draw.side / s), draw.cells if s > 1 else 1)
     frames = t * max(2, round(int(rng.choice(draw.frames)) / t))
     count = max(1, round(draw.pixels / (side * side * frames)))
-    crops, spacings, steps = [], [], []
+    crops: list[np.ndarray] = []
+    spacings: list[float] = []
+    steps: list[float] = []
+    misses = 0
     while len(crops) < count:
         event = events[int(rng.integers(len(events)))]
         found = _crop(event, frames, side, rng, draw)
         if found is None:
+            misses += 1
+            _check_misses(misses, events, (frames, side, side))
             continue
         crop, m, k = found
         crops.append(_turn(crop, rng))
@@ -125,6 +131,19 @@ def draw_batch(events: Sequence[Event], seed: int, step: int, draw: Draw) -> Bat
         torch.tensor(spacings, dtype=torch.float32),
         torch.tensor(steps, dtype=torch.float32),
     )
+
+
+def _check_misses(
+    misses: int, events: Sequence[Event], size: tuple[int, int, int]
+) -> None:
+    """Give up where no event can ever fill a crop."""
+    if misses > 100 * len(events):
+        shapes = {e.name: e.codes.shape for e in events}
+        raise DataError(
+            f"cannot draw training examples: no event holds a crop of {size} (time, y, "
+            f"x) with data in half of it; they have {shapes}. Use longer or larger "
+            "events, or smaller factors, side and frames in the configuration's [draw]."
+        )
 
 
 def block_means(fine: Tensor, factor: Factor) -> Tensor:

@@ -103,7 +103,8 @@ def read_config(path: Path) -> Config:
         It names something that a configuration does not have.
     """
     given = tomllib.loads(path.read_text(encoding="utf-8"))
-    return _updated(Config(), given, str(path))
+    config: Config = _updated(Config(), given, str(path))
+    return config
 
 
 def _updated(base: Any, given: Mapping[str, Any], where: str) -> Any:
@@ -148,6 +149,6 @@ def _same_run(folder: Path, config: Config) -> None:
     if changed:
         raise CheckpointError(
             f"cannot go on with the run in {str(folder)!r}: {changed} were "
-            f"{[before.get(k) for k in changed]} when it began. Restore them, or choose "
-            "another folder."
+            f"{[before.get(k) for k in changed]} when it began. Restore them, or "
+            "choose another folder."
         )
