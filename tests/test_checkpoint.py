@@ -86,9 +86,7 @@ def test_truncated_file_is_refused(path, tmp_path):
 def test_foreign_file_is_refused(tmp_path):
     path = tmp_path / "foreign.safetensors"
     save_file({"w": torch.zeros(2)}, path, metadata={"format": "pt"})
-    with pytest.raises(
-        CheckpointError, match=r"not one that.*xstsr wrote.*\['format'\]"
-    ):
+    with pytest.raises(CheckpointError, match=r"not one that xstsr.*\['format'\]"):
         load_model(str(path))
 
 
@@ -97,7 +95,7 @@ def rewrite(path, tmp_path, change, tensors=None):
     header = json.loads(json.dumps(read_header(path)))
     change(header)
     target = tmp_path / "changed.safetensors"
-    weights = tensors or {k: v for k, v in tiny_model().state_dict().items()}
+    weights = tensors or dict(tiny_model().state_dict())
     save_file(weights, target, metadata={"xstsr": json.dumps(header)})
     return str(target)
 
@@ -110,7 +108,7 @@ def test_other_format_is_refused(path, tmp_path):
 
 def test_unknown_architecture_is_refused(path, tmp_path):
     other = rewrite(path, tmp_path, lambda h: h["spec"]["mean"].update(depth=3))
-    with pytest.raises(CheckpointError, match="cannot build the model.*depth"):
+    with pytest.raises(CheckpointError, match=r"cannot build the model.*depth"):
         load_model(other)
 
 

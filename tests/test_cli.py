@@ -159,3 +159,24 @@ def test_command_line_starts_without_torch_and_dask():
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_train_hands_over_its_options(rain_file, tmp_path, monkeypatch):
+    seen = {}
+
+    def train(data, out, **options):
+        seen.update(options, data=data, out=out)
+        return out / "model.safetensors"
+
+    monkeypatch.setattr("xstsr.train", train, raising=False)
+    result = _xstsr("train", rain_file, "--out", tmp_path / "run", "--minutes", 1)
+    assert result.output == f"wrote {tmp_path / 'run' / 'model.safetensors'}\n"
+    assert seen.pop("say")("") is None
+    assert seen == {
+        "config": None,
+        "data": (rain_file,),
+        "device": None,
+        "minutes": 1.0,
+        "name": None,
+        "out": tmp_path / "run",
+    }

@@ -224,6 +224,7 @@ def test_infer_edges_reads_months_seasons_years(dates, label, side, first, last)
     ("first", "step", "side"),
     [
         (0, HOUR, "left"),
+        (0, 30 * DAY, "left"),
         (30 * MINUTE, HOUR, "mid"),
         (15 * MINUTE, HOUR, "left"),
         (12 * HOUR, DAY, "mid"),

@@ -104,8 +104,3 @@ def test_application_registry_is_left_alone():
         "assert pint.application_registry.get() is mine\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_importing_units_loads_no_pint():
-    code = "import sys, xstsr.units; sys.exit('pint' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)

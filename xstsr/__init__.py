@@ -28,6 +28,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """List the public names, also those that are imported late."""
+    return sorted([*globals(), *__all__])
+
+
 def __getattr__(name: str) -> object:
     """Import what needs torch when it is first asked for."""
     if name == "load_model":

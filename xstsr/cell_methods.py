@@ -57,6 +57,11 @@ def parse(text: str) -> tuple[CellMethod, ...]:
     ------
     CFError
         The text does not follow the grammar.
+
+    Examples
+    --------
+    >>> [(m.names, m.method) for m in parse("area: time: mean lev: sum")]
+    [(('area', 'time'), 'mean'), (('lev',), 'sum')]
     """
     tokens = _tokens(text)
     methods: list[CellMethod] = []

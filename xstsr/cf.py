@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -51,6 +51,13 @@ __all__ = [
 Array = NDArray[Any]
 
 
+class _Notes(NamedTuple):
+    """What was assumed, which warns, and what was inferred, which does not."""
+
+    assumed: tuple[str, ...] = ()
+    inferred: tuple[str, ...] = ()
+
+
 def read(
     da: xr.DataArray,
     *,
@@ -63,79 +70,53 @@ def read(
     Parameters
     ----------
     da : DataArray
-        Field with time and two horizontal axes, in any order, numpy, dask or
-        pint-quantified.
+        Time and two horizontal axes in any order; numpy, dask or pint-quantified.
     cell_methods : str, optional
         Overrides the attribute: "time: mean", "time: sum" or "time: point".
     label : {"left", "mid", "right", "infer"}, optional
-        Which part of a step its label is. By default the bounds tell; without bounds
-        the calendar of months, then "mid" for labels half a step after aligned steps
-        (00:30 for hours), else "left".
+        Which part of a step its label is. By default the bounds tell, else the rules
+        of `xstsr.times`: "mid" for hours labelled at 00:30, "left" at 00:00.
     bounds : mapping of str to ndarray, shape (N, 2), optional
         Cell bounds by coordinate name (see `bounds_of`); a DataArray cannot carry them.
 
     Returns
     -------
     Meaning
-        Everything that was assumed is in its ``notes``.
 
     Raises
     ------
-    CFError
-        Metadata are missing, ambiguous, contradictory, or name a quantity that cannot
-        be refined.
-    GridError
-        The horizontal axes do not describe a grid.
-    UnitError
-        The units of a water quantity are missing, unknown or of another dimension.
-    DataError
-        The field is empty, packed, or not of a floating-point type.
+    CFError, GridError, UnitError, DataError
+        The metadata are missing, ambiguous or contradictory; the axes describe no
+        grid; the units are not those of the quantity; the field is empty, packed or
+        not of a floating-point type. The text says what to type.
 
     Warns
     -----
     AssumptionWarning
-        Something was missing that changes the result; the text says how to give it.
+        Something that matters was missing; the text (and ``notes``) says what to do.
     """
     side = _check_label(label)
     _check_values(da)
     da, pint_units = strip(da)
-    bounds = bounds or {}
     axes = find_axes(da)
     _refuse_climatology(da, axes.time)
     quantity = _classify(da, axes, cell_methods)
-    time = _read_time(da, axes.time, quantity, side, bounds.get(axes.time))
-    y_edges, y_note = space_edges(da[axes.y], axes.geometry, "Y", bounds.get(axes.y))
-    x_edges, x_note = space_edges(da[axes.x], axes.geometry, "X", bounds.get(axes.x))
-    assumptions = tuple(
-        n for n in (*quantity.assumptions, y_note, x_note, time.pop("assumption")) if n
-    )
-    for assumption in assumptions:
-        warnings.warn(f"{assumption}.", AssumptionWarning, stacklevel=_callers() + 1)
-    time_note = time.pop("note")
+    bounds = bounds or {}
+    time, time_notes = _read_time(da, axes.time, quantity, side, bounds.get(axes.time))
+    space, space_notes = _read_space(da, axes, bounds)
+    assumed = (*quantity.assumptions, *space_notes.assumed, *time_notes.assumed)
+    for text in assumed:
+        warnings.warn(f"{text}.", AssumptionWarning, stacklevel=_callers() + 1)
     return Meaning(
-        name=None if da.name is None else str(da.name),
-        dims=tuple(map(str, da.dims)),
-        time_dim=axes.time,
-        y_dim=axes.y,
-        x_dim=axes.x,
-        extra_dims=tuple(
-            str(d) for d in da.dims if d not in (axes.time, axes.y, axes.x)
-        ),
+        **_describe(da, axes),
+        **time,
+        **space,
         kind=quantity.kind,
         point=quantity.point,
         units=quantity.units,
-        y_edges=y_edges,
-        x_edges=x_edges,
-        geometry=axes.geometry,
-        metres_per_unit=axes.metres_per_unit,
         cell_methods=quantity.cell_methods,
-        grid_mapping=_grid_mapping(da),
-        bounds_names=_bounds_names(da),
-        attrs=dict(da.attrs),
-        coords={str(n): c.variable for n, c in da.coords.items()},
-        notes=(*assumptions, *axes.notes, *((time_note,) if time_note else ())),
+        notes=(*assumed, *axes.notes, *time_notes.inferred),
         pint_units=pint_units,
-        **time,
     )
 
 
@@ -317,59 +298,100 @@ def _classify(da: xr.DataArray, axes: Axes, cell_methods: str | None) -> Quantit
     return classify(name, da.attrs, cell_methods, time_names, area_names)
 
 
+def _describe(da: xr.DataArray, axes: Axes) -> dict[str, Any]:
+    """Return the fields of `Meaning` that are copied from the input."""
+    named = (axes.time, axes.y, axes.x)
+    return {
+        "name": None if da.name is None else str(da.name),
+        "dims": tuple(map(str, da.dims)),
+        "time_dim": axes.time,
+        "y_dim": axes.y,
+        "x_dim": axes.x,
+        "extra_dims": tuple(str(dim) for dim in da.dims if dim not in named),
+        "grid_mapping": _grid_mapping(da),
+        "bounds_names": _bounds_names(da),
+        "attrs": dict(da.attrs),
+        "coords": {str(name): coord.variable for name, coord in da.coords.items()},
+    }
+
+
+def _read_space(
+    da: xr.DataArray, axes: Axes, bounds: Mapping[str, Array]
+) -> tuple[dict[str, Any], _Notes]:
+    """Return the fields of `Meaning` that describe the horizontal."""
+    geometry = axes.geometry
+    y_edges, y_note = space_edges(da[axes.y], geometry, "Y", bounds.get(axes.y))
+    x_edges, x_note = space_edges(da[axes.x], geometry, "X", bounds.get(axes.x))
+    fields = {
+        "y_edges": y_edges,
+        "x_edges": x_edges,
+        "geometry": geometry,
+        "metres_per_unit": axes.metres_per_unit,
+    }
+    return fields, _Notes(assumed=tuple(filter(None, (y_note, x_note))))
+
+
 def _read_time(
     da: xr.DataArray,
     dim: str,
     quantity: Quantity,
     label: Label | None,
     bounds: Array | None,
-) -> dict[str, Any]:
-    """Return the fields of `Meaning` that describe time, a note and an assumption."""
+) -> tuple[dict[str, Any], _Notes]:
+    """Return the fields of `Meaning` that describe time."""
     values = da[dim].values
     labels, calendar = to_micros(values, dim)
     check_increasing(labels, dim)
-    out: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "calendar": calendar,
         "resolution": "us" if calendar else np.datetime_data(values.dtype)[0],
         "step_known": True,
-        "note": None,
-        "assumption": None,
     }
+    notes = _Notes()
     if bounds is not None and not quantity.point:
         micros, _ = to_micros(np.asarray(bounds), f"bounds of {dim}")
-        edges, side, out["note"] = edges_from_bounds(micros, labels, dim, label)
-        return out | {"time_edges": edges, "time_label": side}
-    if labels.size == 1:
-        return out | _single_time(da.name, int(labels[0]), dim, quantity, label)
-    label = label or _hinted_label(da, dim, quantity, out)
-    edges, side = infer_edges(labels, calendar, dim, label)
-    if label is None:
-        out["note"] = (
-            f'the labels of {dim!r} are taken for the "{side}" of their steps, for '
-            "there are no bounds; label= says otherwise"
-        )
-    return out | {"time_edges": edges, "time_label": side}
+        edges, side, note = edges_from_bounds(micros, labels, dim, label)
+        notes = _Notes(inferred=(note,) if note else ())
+    elif labels.size == 1:
+        edges, note = _single_step(da.name, int(labels[0]), dim, quantity)
+        side, fields["step_known"] = "left", False
+        notes = _Notes(inferred=(note,))
+    else:
+        if label is None:
+            label, notes = _hinted_label(da, dim, quantity)
+        edges, side = infer_edges(labels, calendar, dim, label)
+        if label is None:
+            notes = _Notes(inferred=(_inferred_label(dim, side),))
+    return fields | {"time_edges": edges, "time_label": side}, notes
+
+
+def _inferred_label(dim: str, side: Label) -> str:
+    return (
+        f'the labels of {dim!r} are taken for the "{side}" of their steps, for there '
+        "are no bounds; label= says otherwise"
+    )
 
 
 def _hinted_label(
-    da: xr.DataArray, dim: str, quantity: Quantity, out: dict[str, Any]
-) -> Label | None:
+    da: xr.DataArray, dim: str, quantity: Quantity
+) -> tuple[Label | None, _Notes]:
+    """Return the label that something but bounds or the caller tells, if any."""
     if quantity.point:
-        return "left"  # so that every coarse time is also a fine time
+        return "left", _Notes()  # so that every coarse time is also a fine time
     hint = _check_label(da[dim].attrs.get("xstsr_label"))
     alias = ALIASES.get(str(da.name).lower())
     if hint or alias is None or alias.label is None or quantity.kind != "amount":
-        return hint
-    out["assumption"] = (
+        return hint, _Notes()
+    text = (
         f"{da.name!r} is taken for {alias.source}, whose labels are at the end of "
         f'their steps (label="{alias.label}"). To say otherwise pass label='
     )
-    return alias.label
+    return alias.label, _Notes(assumed=(text,))
 
 
-def _single_time(
-    name: object, at: int, dim: str, quantity: Quantity, label: Label | None
-) -> dict[str, Any]:
+def _single_step(
+    name: object, at: int, dim: str, quantity: Quantity
+) -> tuple[NDArray[np.int64], str]:
     if quantity.kind == "amount":
         raise CFError(
             f"cannot refine the amount {name!r}: {dim!r} has one time and no bounds, "
@@ -380,9 +402,7 @@ def _single_time(
         f"{dim!r} has one time and no bounds; its step is taken for 1 hour where a "
         "length is needed, and cannot be split"
     )
-    edges = np.array([at, at + HOUR], dtype=np.int64)
-    side: dict[str, Any] = {"time_edges": edges, "time_label": "left"}
-    return side | {"step_known": False, "note": note}
+    return np.array([at, at + HOUR], dtype=np.int64), note
 
 
 def _grid_mapping(da: xr.DataArray) -> str | None:

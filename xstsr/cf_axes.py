@@ -4,6 +4,7 @@ Axes are found by the ``axis`` attribute, then the standard name, then units and
 and last by the well-known names of `NAMES`; never by position.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,6 +40,8 @@ NAMES: dict[str, Role] = {
     "longitude": "X",
     "rlon": "X",
 }
+# the six spellings of CF-1.11, section 4.1 and 4.2
+_COMPASS = re.compile(r"degrees?_?((?P<y>north|N)|(?P<x>east|E))$")
 _SLACK = 1e-2  # of a cell: how far bounds may be from telescoping (float32 files)
 
 
@@ -119,10 +122,10 @@ def _role(da: xr.DataArray, dim: str) -> tuple[Role | None, bool]:
         return None, False  # something else, such as height or a forecast's start
     if is_time(coord.values):
         return "T", False
-    units = str(coord.attrs.get("units", "")).lower().replace("_", "")
-    for compass, role in (("north", "Y"), ("east", "X")):
-        if units.startswith("degree") and units.removesuffix("s").endswith(compass):
-            return role, False
+    units = str(coord.attrs.get("units", ""))
+    by_compass = _COMPASS.match(units)
+    if by_compass:
+        return ("Y" if by_compass["y"] else "X"), False
     by_name = NAMES.get(dim.lower())
     if by_name is None and dim.lower() in ("x", "y") and _is_length(units):
         by_name = "X" if dim.lower() == "x" else "Y"
@@ -195,14 +198,10 @@ def aux_role(name: str, variable: xr.Variable) -> str | None:
     "latitude", "longitude" or None
     """
     standard_name = str(variable.attrs.get("standard_name", ""))
-    units = str(variable.attrs.get("units", "")).lower()
-    for word, short, compass in (
-        ("latitude", "lat", "north"),
-        ("longitude", "lon", "east"),
-    ):
-        if standard_name == word or (units.startswith("degree") and compass in units):
-            return word
-        if not standard_name and name.lower() in (word, short, f"x{short}"):
+    by_compass = _COMPASS.match(str(variable.attrs.get("units", "")))
+    for word, short, group in (("latitude", "lat", "y"), ("longitude", "lon", "x")):
+        by_name = not standard_name and name.lower() in (word, short, f"x{short}")
+        if standard_name == word or by_name or (by_compass and by_compass[group]):
             return word
     return None
 

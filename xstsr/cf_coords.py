@@ -250,10 +250,7 @@ def strip(da: xr.DataArray) -> tuple[xr.DataArray, Any]:
     import pint_xarray  # noqa: F401  (registers the accessor)
 
     registry()  # registers the format "cf"
-    try:
-        text = f"{data.units:cf}"
-    except (ValueError, KeyError):
-        text = str(data.units)
+    text = f"{data.units:cf}"
     plain: xr.DataArray = da.pint.dequantify()
     return plain.assign_attrs(units=text), data.units
 

@@ -195,13 +195,34 @@ def evaluate(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the run's state and the model; a stopped run goes on from it.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--var", "name", help="Variable, where a file has several.")
+@click.option("--config", type=_FILE, help="TOML file with numbers of the run.")
+@click.option("--minutes", type=float, default=float("inf"), help="Stop after so long.")
 @click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is.")
-def train(data: tuple[Path, ...], out: Path, **choices: object) -> None:
-    """Train a model on the fine fields of DATA (NetCDF files or folders of them)."""
+def train(
+    data: tuple[Path, ...],
+    out: Path,
+    name: str | None,
+    config: Path | None,
+    minutes: float,
+    device: str | None,
+) -> None:
+    """Train a model on the fine fields of DATA (NetCDF files or folders of them).
+
+    The same command goes on with a stopped run.
+    """
     import xstsr
 
-    xstsr.train(data, out, **choices)
+    model = xstsr.train(
+        data,
+        out,
+        config=config,
+        name=name,
+        minutes=minutes,
+        device=device,
+        say=click.echo,
+    )
+    click.echo(f"wrote {model}")
 
 
 @main.command()

@@ -38,6 +38,11 @@ def refine_edges(edges: Array, n: int) -> Array:
     -------
     ndarray, shape (N * n + 1,)
         Fine edges with ``result[::n] == edges``, same dtype as ``edges``.
+
+    Examples
+    --------
+    >>> refine_edges(np.array([0, 10, 30]), 2).tolist()
+    [0, 5, 10, 20, 30]
     """
     start, width, k = edges[:-1, None], np.diff(edges)[:, None], np.arange(n)
     # b0 + (b1 - b0) * k // n in integers: each part is within 1 us of the others

@@ -156,7 +156,7 @@ def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
     Examples
     --------
     >>> _whole_blocks((4, 4, 4), 3)
-    (3, 6, 3)
+    (3, 3, 6)
     """
     ends = np.cumsum(chunks) // factor * factor
     ends[-1] = sum(chunks)

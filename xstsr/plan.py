@@ -13,7 +13,7 @@ input is chunked.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from xstsr.errors import PlanError
 
@@ -73,7 +73,7 @@ def make_plan(
     halo: int,
     core: int,
     short_core: int | None = None,
-    pixels: int = PIXELS,
+    pixels: int | None = None,
 ) -> Plan:
     """Cut a field into windows and tiles.
 
@@ -89,10 +89,11 @@ def make_plan(
         Coarse frames of context on each side, and coarse frames of a window's own.
     short_core : int, optional
         Frames of a window's own where windows of `core` frames do not fit.
-    pixels : int
-        Fine pixels that may be computed together.
+    pixels : int, optional
+        Fine pixels that may be computed together; `PIXELS` by default.
     """
     t, sy, sx = factor
+    pixels = pixels or PIXELS
     if short_core and (core + 2 * halo) * t * cells[0] * sy * cells[1] * sx > pixels:
         core = short_core
     if halo and core < 2 * max(1, halo // 2):
@@ -149,22 +150,22 @@ def spans(cells: int, s: int, side: int) -> tuple[Span, ...]:
     Examples
     --------
     >>> [(x.start, x.core_start, x.core_stop, x.stop) for x in spans(40, 10, 300)]
-    [(0, 0, 14, 19), (9, 14, 28, 33), (23, 28, 40, 40)]
+    [(0, 0, 20, 25), (15, 20, 40, 40)]
     """
     if cells * s <= side:
         return (Span(0, cells, 0, cells),)
     halo = tile_halo(s)
     fit = side // s - 2 * halo
-    if fit < 1:
+    if fit < halo:  # a tile's two blends, half a halo each, must not meet
         raise PlanError(
-            f"cannot fit a tile of one coarse cell of {s} pixels with a halo of "
-            f"{halo * s} into {side} pixels: raise the memory limit or lower t."
+            f"cannot cut {cells} cells of {s} pixels into tiles of {side} pixels: with "
+            f"a halo of {halo * s} on each side, a tile takes {3 * halo * s} or more. "
+            "Choose a smaller s, or t."
         )
     count = -(-cells // fit)
-    own = -(-cells // count)
+    ends = [i * cells // count for i in range(count + 1)]
     return tuple(
-        Span(max(0, a - halo), min(cells, a + own + halo), a, min(cells, a + own))
-        for a in range(0, cells, own)
+        Span(max(0, a - halo), min(cells, b + halo), a, b) for a, b in pairwise(ends)
     )
 
 

@@ -106,6 +106,11 @@ def to_mm_per_hour(units: str) -> float:
     ------
     UnitError
         The unit is unknown or not that of a rate.
+
+    Examples
+    --------
+    >>> to_mm_per_hour("kg m-2 s-1")
+    3600.0
     """
     return _factor(units, "mm h-1", 'a rate such as "mm h-1" or "kg m-2 s-1"')
 

@@ -59,9 +59,9 @@ def coarsen(
     Examples
     --------
     >>> import xstsr
-    >>> coarse = xstsr.open_demo().rainfall_amount.stsr.coarsen(s=4, t=3)
-    >>> coarse.sizes["time"]
-    10
+    >>> rain = xstsr.open_demo().rainfall_amount[:30, :45, :35]
+    >>> rain.stsr.coarsen(s=5, t=3).shape
+    (10, 9, 7)
     """
     return _coarsen(da, _read(da, cell_methods, label), s, t)
 
