@@ -119,16 +119,6 @@ def test_plan_tells_shape_and_computes_nothing(rain_file, no_compute):
     assert "18" in result.output
 
 
-def test_evaluate_scores_own_field(rain_file):
-    result = _xstsr(
-        *("evaluate", rain_file, "-s", 2, "-t", 2, "--realizations", 2),
-        *("--method", "rainfarm"),
-    )
-    assert result.exit_code == 0, result.output
-    assert "Mass receipt" in result.output
-    assert "Fair CRPS at 2 km, 5 min" in result.output
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_offered(method):
     assert method in _xstsr("upscale", "--help").output
@@ -164,14 +154,13 @@ def test_command_line_starts_without_torch_and_dask():
 def test_train_hands_over_its_options(rain_file, tmp_path, monkeypatch):
     seen = {}
 
-    def train(data, out, **options):
+    def train(data, *, out, say, **options):
         seen.update(options, data=data, out=out)
         return out / "model.safetensors"
 
-    monkeypatch.setattr("xstsr.train", train, raising=False)
+    monkeypatch.setattr("xstsr.training.train", train)
     result = _xstsr("train", rain_file, "--out", tmp_path / "run", "--minutes", 1)
     assert result.output == f"wrote {tmp_path / 'run' / 'model.safetensors'}\n"
-    assert seen.pop("say")("") is None
     assert seen == {
         "config": None,
         "data": (rain_file,),
@@ -180,3 +169,11 @@ def test_train_hands_over_its_options(rain_file, tmp_path, monkeypatch):
         "name": None,
         "out": tmp_path / "run",
     }
+
+
+def test_train_packs_without_training(rain_file, tmp_path):
+    from xstsr.training.events import load_pack
+
+    result = _xstsr("train", rain_file, "--pack", tmp_path / "pack.npz")
+    assert result.exit_code == 0, result.output
+    assert [e.name for e in load_pack(tmp_path / "pack.npz")] == ["rain"]

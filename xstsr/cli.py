@@ -160,69 +160,80 @@ def plan(source: Path, name: str | None, **choices: object) -> None:
 
 
 @main.command()
-@_field
-@_factors
+@click.argument("sources", nargs=-1, required=True, type=_FILE)
+@click.option("--var", "name", help="Variable. Default: the only 3-D one.")
+@click.option(
+    "--factors",
+    default="4x2,10x3",
+    show_default=True,
+    help="Factors as SxT, separated by commas.",
+)
 @click.option(
     "--realizations", type=click.IntRange(min=2), default=8, show_default=True
 )
-@_ensemble_method
+@click.option("--side", type=int, default=200, show_default=True, help="Pixels a box.")
+@click.option("--frames", type=int, default=24, show_default=True, help="Steps a box.")
+@click.option("--boxes", type=int, default=1, show_default=True, help="Boxes an event.")
+@click.option("--steps", type=int, help="Network evaluations. Default: the model's.")
 @_sampling
+@click.option("--out", type=click.Path(path_type=Path), help="Table: .md, .csv or .nc.")
 def evaluate(
-    source: Path,
+    sources: tuple[Path, ...],
     name: str | None,
-    s: int,
-    t: int,
-    realizations: int,
-    method: Method,
-    seed: int,
-    model: str,
-    device: str | None,
+    factors: str,
+    out: Path | None,
+    **protocol: Any,
 ) -> None:
-    """Coarsen SOURCE, upscale it again and print scores beside the baselines'."""
-    from xstsr.demo import Choices, compute, report
+    """Coarsen fine fields, upscale them again, and score against the baselines.
+
+    Each of SOURCES is an event; its wettest fully covered boxes are judged.
+    """
+    from xstsr.evaluation import Protocol, evaluate_events, parse_factors, write_table
     from xstsr.files import open_variable
 
-    choices = Choices(s, t, 1, realizations, seed, method, model, device)
-    for line in report(compute(*open_variable(source, name), choices)):
-        click.echo(line)
+    opened = [(path, *open_variable(path, name)) for path in sources]
+    scores = evaluate_events(
+        [(path.stem, dataset[variable]) for path, dataset, variable in opened],
+        parse_factors(factors),
+        Protocol(**protocol),
+        say=lambda line: click.echo(line, err=True),
+    )
+    click.echo(write_table(scores, out))
 
 
 @main.command()
 @click.argument("data", nargs=-1, required=True, type=_FILE)
 @click.option(
     "--out",
-    required=True,
     type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/default"),
+    show_default=True,
     help="Folder for the run's state and the model; a stopped run goes on from it.",
 )
 @click.option("--var", "name", help="Variable, where a file has several.")
 @click.option("--config", type=_FILE, help="TOML file with numbers of the run.")
 @click.option("--minutes", type=float, default=float("inf"), help="Stop after so long.")
 @click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is.")
+@click.option(
+    "--pack",
+    type=click.Path(path_type=Path),
+    help="Only pack DATA into this file, for machines that cannot read NetCDF.",
+)
 def train(
-    data: tuple[Path, ...],
-    out: Path,
-    name: str | None,
-    config: Path | None,
-    minutes: float,
-    device: str | None,
+    data: tuple[Path, ...], name: str | None, pack: Path | None, **run: Any
 ) -> None:
-    """Train a model on the fine fields of DATA (NetCDF files or folders of them).
+    """Train a model on the fine fields of DATA: files, folders of files, or a pack.
 
     The same command goes on with a stopped run.
     """
-    import xstsr
+    from xstsr.training import pack_events
+    from xstsr.training import train as train_model
 
-    model = xstsr.train(
-        data,
-        out,
-        config=config,
-        name=name,
-        minutes=minutes,
-        device=device,
-        say=click.echo,
-    )
-    click.echo(f"wrote {model}")
+    if pack is not None:
+        pack_events(data, pack, name)
+        click.echo(f"wrote {pack}")
+        return
+    click.echo(f"wrote {train_model(data, name=name, say=click.echo, **run)}")
 
 
 @main.command()

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from xstsr import cf
-from xstsr.errors import DataError
+from xstsr.errors import DataError, FactorError
 from xstsr.meaning import Meaning
 from xstsr.pipeline import space_time, upscale
 from xstsr.verify import score_table
@@ -250,7 +250,62 @@ def markdown(scores: xr.Dataset) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_csv(scores: xr.Dataset, path: Path) -> None:
+def parse_factors(text: str) -> list[tuple[int, int]]:
+    """Read factors such as "4x2,10x3" as (s, t).
+
+    Raises
+    ------
+    FactorError
+        The text is of another form.
+
+    Examples
+    --------
+    >>> parse_factors("4x2,10x3")
+    [(4, 2), (10, 3)]
+    """
+    try:
+        pairs = [tuple(map(int, part.split("x"))) for part in text.split(",")]
+        return [(s, t) for s, t in pairs]
+    except ValueError as error:
+        raise FactorError(
+            f"cannot read the factors {text!r}: write them as SxT, separated by commas, "
+            "for example 4x2,10x3."
+        ) from error
+
+
+def write_table(scores: xr.Dataset, path: Path | None) -> str:
+    """Write the table where it is wanted, and return it as Markdown.
+
+    Parameters
+    ----------
+    scores : Dataset
+        From `evaluate_events`.
+    path : Path, optional
+        ``*.md``, ``*.csv`` or ``*.nc``.
+
+    Raises
+    ------
+    DataError
+        The name ends in something else.
+    """
+    text = markdown(scores)
+    if path is None:
+        return text
+    if path.suffix == ".md":
+        path.write_text(text, encoding="utf-8")
+    elif path.suffix == ".csv":
+        _write_csv(scores, path)
+    elif path.suffix == ".nc":
+        scores.to_netcdf(path)
+    else:
+        raise DataError(
+            f"cannot write a table to {str(path)!r}: its name must end in .md, .csv "
+            "or .nc."
+        )
+    return text
+
+
+def _write_csv(scores: xr.Dataset, path: Path) -> None:
     """Write the table of scores as CSV."""
     rows = _rows(scores)
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xstsr.diffusion.checkpoint import save_model
 from xstsr.errors import CheckpointError, XstsrError
 from xstsr.methods import choose_device
-from xstsr.training.events import Event, load_pack, read_events
+from xstsr.training.events import Event, load_pack, read_events, save_pack
 from xstsr.training.loop import Config, Run
 
 if TYPE_CHECKING:
@@ -87,6 +87,23 @@ def train(
     path = folder / MODEL
     save_model(run.average, path, told)
     return path
+
+
+def pack_events(
+    data: "Sequence[Path | str]", target: Path, name: str | None = None
+) -> None:
+    """Pack fine fields into one file that `train` reads without NetCDF.
+
+    Parameters
+    ----------
+    data : sequence of paths
+        NetCDF files or folders of them.
+    target : Path
+        The pack, ``*.npz``.
+    name : str, optional
+        The variable, where a file has several.
+    """
+    save_pack(read_events([Path(d) for d in data], name), target)
 
 
 def read_config(path: Path) -> Config:
