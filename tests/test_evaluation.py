@@ -121,8 +121,22 @@ def test_command_prints_the_table(tmp_path, model):
     event().to_dataset(name="pr").to_netcdf(path)
     done = CliRunner().invoke(
         main,
-        ["evaluate", str(path), "--model", model]
-        + "--factors 3x2 --realizations 2 --side 12 --frames 4".split(),
+        [
+            "evaluate",
+            str(path),
+            "--model",
+            model,
+            *[
+                "--factors",
+                "3x2",
+                "--realizations",
+                "2",
+                "--side",
+                "12",
+                "--frames",
+                "4",
+            ],
+        ],
     )
     assert done.exit_code == 0, done.output
     assert "| event | 3x2 | diffusion |" in done.output

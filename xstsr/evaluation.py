@@ -268,7 +268,7 @@ def parse_factors(text: str) -> list[tuple[int, int]]:
         return [(s, t) for s, t in pairs]
     except ValueError as error:
         raise FactorError(
-            f"cannot read the factors {text!r}: write them as SxT, separated by commas, "
+            f"cannot read the factors {text!r}: write them as SxT between commas, "
             "for example 4x2,10x3."
         ) from error
 
