@@ -122,20 +122,8 @@ def test_command_prints_the_table(tmp_path, model):
     done = CliRunner().invoke(
         main,
         [
-            "evaluate",
-            str(path),
-            "--model",
-            model,
-            *[
-                "--factors",
-                "3x2",
-                "--realizations",
-                "2",
-                "--side",
-                "12",
-                "--frames",
-                "4",
-            ],
+            *("evaluate", str(path), "--model", model, "--factors", "3x2"),
+            *("--realizations", "2", "--side", "12", "--frames", "4"),
         ],
     )
     assert done.exit_code == 0, done.output

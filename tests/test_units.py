@@ -93,7 +93,7 @@ def test_water_density_is_a_local_context():
     to_mm("kg m-2")
     import pint
 
-    with pytest.raises(pint.DimensionalityError):
+    with pytest.raises(pint.DimensionalityError, match="kilogram"):
         registry().Quantity(1, "kg m-2").to("mm")
 
 

@@ -85,8 +85,7 @@ def upscale(
     device : str, optional
         ``"cpu"``, ``"cuda"``, ...; by default a GPU where there is one.
     cell_methods, label : str, optional
-        Override what the metadata say, or do not say: ``"time: mean"``,
-        ``"time: sum"``; ``"left"``, ``"mid"``, ``"right"``.
+        Override the metadata: ``"time: sum"``; ``"left"``, ``"mid"``, ``"right"``.
 
     Returns
     -------
@@ -97,12 +96,7 @@ def upscale(
     Raises
     ------
     XstsrError
-        And its subclasses: the metadata, the grid, the values or the options cannot be
-        used. The message says why and what to type.
-
-    References
-    ----------
-    .. [1] Defez et al. (2026). arXiv 2604.21903.
+        The metadata, the grid, the values or the options cannot be used.
 
     Examples
     --------
