@@ -1,6 +1,8 @@
 """Checkpoints come back as they were, and say what is wrong with them if not."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from xstsr.diffusion.checkpoint import (
     load_model,
     read_header,
     save_model,
+    shared_model,
 )
 from xstsr.errors import CheckpointError
 
@@ -33,10 +36,24 @@ def test_model_comes_back_in_half_precision(path):
 
 
 def test_model_is_loaded_once_and_again_when_its_file_changes(path, tmp_path):
-    first = load_model(path)
-    assert load_model(path) is first
+    first = shared_model(path)
+    assert shared_model(path) is first
     save_model(tiny_model(seed=1), tmp_path / "tiny0.safetensors", {})
-    assert load_model(path) is not first
+    assert shared_model(path) is not first
+
+
+def test_model_is_loaded_once_by_many_threads(path):
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(lambda _: shared_model(path), range(16)))
+    assert all(model is loaded[0] for model in loaded)
+
+
+def test_loaded_model_is_your_own(path):
+    with torch.inference_mode():
+        shared_model(path)
+    mine = load_model(Path(path)).requires_grad_(True)
+    assert mine is not shared_model(path)
+    assert not next(shared_model(path).parameters()).requires_grad
 
 
 def test_header_holds_the_card(path):
@@ -110,6 +127,19 @@ def test_unknown_architecture_is_refused(path, tmp_path):
     other = rewrite(path, tmp_path, lambda h: h["spec"]["mean"].update(depth=3))
     with pytest.raises(CheckpointError, match=r"cannot build the model.*depth"):
         load_model(other)
+
+
+def test_unknown_sampler_is_refused(path, tmp_path):
+    other = rewrite(path, tmp_path, lambda h: h["spec"]["settings"].update(sampler="x"))
+    with pytest.raises(CheckpointError, match="cannot build the model"):
+        load_model(other)
+
+
+def test_damaged_header_is_refused(tmp_path):
+    path = tmp_path / "damaged.safetensors"
+    save_file({"w": torch.zeros(2)}, path, metadata={"xstsr": "{"})
+    with pytest.raises(CheckpointError, match="cannot read the header"):
+        load_model(path)
 
 
 def test_weights_of_another_architecture_are_refused(path, tmp_path):

@@ -1,6 +1,7 @@
 """Upscaling end to end: water, meaning, chunks, seams, and what is refused."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,13 +196,15 @@ def test_dims_stay_in_their_order(model):
     np.testing.assert_array_equal(fine.transpose(*straight.dims), straight)
 
 
-def test_further_dimensions_are_kept_and_drawn_apart(model):
+@pytest.mark.parametrize("method", ["diffusion", "rainfarm"])
+def test_further_dimensions_are_kept_and_drawn_apart(model, method):
     two = xr.concat([rain(), rain()], xr.Variable("scenario", ["a", "b"]))
-    fine = two.stsr.upscale(2, 2, model=model)
+    fine = two.stsr.upscale(2, 2, method=method, model=model)
     assert fine.dims == two.dims
     assert fine.scenario.values.tolist() == ["a", "b"]
     assert not np.allclose(fine[0], fine[1])
-    np.testing.assert_array_equal(fine[0], rain().stsr.upscale(2, 2, model=model))
+    alone = rain().stsr.upscale(2, 2, method=method, model=model)
+    np.testing.assert_array_equal(fine[0], alone)
 
 
 def test_output_says_how_it_was_made(model):
@@ -316,7 +319,8 @@ BAD = [
     ({"realizations": 1.5}, XstsrError, r"realizations=1\.5"),
     ({"seed": -1}, XstsrError, r"seed=-1: it is a whole number of 0 or more"),
     ({"steps": 0}, XstsrError, r"steps=0"),
-    ({"device": "cuda:9"}, XstsrError, r"device='cuda:9'.*sees no GPU"),
+    ({"device": "cuda:9"}, XstsrError, r"device='cuda:9'.*sees \d GPUs"),
+    ({"device": "gpu"}, XstsrError, r"device='gpu': there is no such kind"),
     ({"model": "none/such"}, CheckpointError, r"model 'none/such'"),
     ({"realizations": 4, "method": "mean"}, XstsrError, r"realizations=4.*'mean'"),
 ]
@@ -324,10 +328,6 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "error", "told"), BAD)
 def test_wrong_option_is_refused(model, options, error, told):
-    import torch
-
-    if "device" in options and torch.cuda.is_available():
-        pytest.skip("there is a GPU on this machine")
     with pytest.raises(error, match=told):
         rain().stsr.upscale(**{"s": 2, "t": 2, "model": model} | options)
 
@@ -354,9 +354,38 @@ def test_result_too_large_for_memory_is_refused(model, monkeypatch):
         rain().stsr.upscale(10, 3, model=model)
 
 
-def test_factor_beyond_training_warns(model):
+def test_factor_beyond_training_warns_for_the_networks_only(model):
+    da = rain(2, 2, 2)
     with pytest.warns(AssumptionWarning, match=r"s=26, t=1 lies beyond"):
-        rain(1, 2, 2).stsr.upscale(26, 1, method="nearest")
+        da.stsr.upscale(26, 1, method="mean", model=model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        da.stsr.upscale(26, 1, method="nearest", label="left")
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_infinite_values_are_refused(model, method):
+    da = rain()
+    da[0, 0, 0] = np.inf
+    with pytest.raises(DataError, match="1 values are infinite"):
+        da.stsr.upscale(2, 2, method=method, model=model)
+    with pytest.raises(DataError, match="1 values are infinite"):
+        da.chunk(time=1).stsr.upscale(2, 2, method=method, model=model).compute()
+
+
+def test_changed_model_is_refused_when_the_work_is_done(tmp_path):
+    path = write_tiny_model(tmp_path)
+    lazy = rain().chunk(time=2).stsr.upscale(2, 2, model=path)
+    write_tiny_model(tmp_path, seed=1).replace("tiny1", "tiny0")
+    (tmp_path / "tiny1.safetensors").replace(path)
+    with pytest.raises(CheckpointError, match="its file has changed"):
+        lazy.compute()
+
+
+def test_model_may_be_a_path(model):
+    da = rain()
+    a = da.stsr.upscale(2, 2, model=Path(model))
+    np.testing.assert_array_equal(a, da.stsr.upscale(2, 2, model=model))
 
 
 def test_unreadable_metadata_are_refused():

@@ -55,6 +55,8 @@ def test_tapered_reduces_and_never_goes_below_zero():
         ((float("nan"), 3, 0.0), "beta=nan"),
         ((0.01, 0, 0.0), "context=0"),
         ((0.01, 2.5, 0.0), "context=2.5"),
+        ((0.01, float("nan"), 0.0), "context=nan"),
+        ((float("inf"), 3, 0.0), "beta=inf"),
         ((0.01, 3, -0.1), "taper=-0.1"),
     ],
 )
@@ -66,3 +68,5 @@ def test_recipe_refuses_impossible_numbers(numbers, told):
 def test_rule_refuses_factors_below_one():
     with pytest.raises(FactorError, match=r"s=0, t=1"):
         Recipe.for_factors(0, 1, step=60.0)
+    with pytest.raises(FactorError, match=r"step=0"):
+        Recipe.for_factors(2, 1, step=0)

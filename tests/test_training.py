@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.models import SPEC, tiny_model
+from tests.strategies import make
 from xstsr.diffusion.checkpoint import load_model
 from xstsr.errors import CheckpointError, DataError, XstsrError
 from xstsr.training import train
@@ -198,6 +199,12 @@ def test_train_refuses_infinite_data(tmp_path):
         train([field(rates)], tmp_path)
 
 
+def test_train_refuses_temperatures(tmp_path):
+    da = make(kind="state")
+    with pytest.raises(DataError, match=r"it is a state in 'K'.*rain only"):
+        train([da], tmp_path)
+
+
 def test_train_refuses_an_empty_folder(tmp_path):
     with pytest.raises(DataError, match="no field was found"):
         read_events([])
@@ -232,3 +239,17 @@ def test_events_are_read_from_the_archive(radar_data):
     )
     assert events[0].step_minutes == pytest.approx(6.0)
     assert events[0].spacing_km == pytest.approx(1.05, abs=0.02)
+
+
+def test_crops_are_preferred_by_what_the_coarse_field_holds():
+    """Equal block means, one half uniform, the other all in one pixel of 36."""
+    rates = np.ones((4, 48, 96), np.float32)
+    rates[:, :, 48:] = 0
+    rates[:, ::6, 48::6] = 36
+    texture = Event("two", encode(rates), 1.0, 5.0)
+    draw = replace(DRAW, s=(6,), t=(1,), side=24, pixels=24 * 24 * 4, coarsening=(1,))
+    spiky = [
+        float((draw_batch([texture], 0, i, draw).fine == 0).float().mean()) > 0.5
+        for i in range(300)
+    ]
+    assert 0.4 < np.mean(spiky) < 0.6

@@ -66,3 +66,7 @@ class DatasetAccessor:
     def coarsen(self, name: str, s: int, t: int = 1, **options: Any) -> xr.Dataset:
         """Coarsen a variable: `xstsr.coarsen`, from Dataset to Dataset."""
         return water.coarsen_dataset(self._ds, name, s, t, **options)
+
+    def plan(self, name: str, s: int, t: int = 1, **options: Any) -> Preview:
+        """Tell what `upscale` would do, and compute nothing."""
+        return pipeline.plan_dataset(self._ds, name, s, t, **options)

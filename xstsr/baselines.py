@@ -114,6 +114,7 @@ def rainfarm(
     seed: int,
     realization: int,
     steps: NDArray[np.int64],
+    stream: int = 0,
     alpha: float | None = None,
     beta: float | None = None,
 ) -> Field:
@@ -162,7 +163,7 @@ def rainfarm(
     factor = checked_factor(factor)
     _check_field(coarse)
     _check_steps(steps, coarse.shape[-3] * factor[0])
-    key = (seed & WORD, realization & WORD)
+    key = (seed & WORD, (realization | stream << 32) & WORD)
     fine: Field = refine(coarse, factor)
     for lead in np.ndindex(coarse.shape[:-3]):
         alphas, betas = slopes(coarse[lead])

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstsr.errors import CFError, GridError, UnitError
-from xstsr.grid import Geometry, edges_from_centers
+from xstsr.grid import Geometry, edges_from_centers, edges_from_parts, tidy
 from xstsr.times import is_time
 from xstsr.units import metres_per
 
@@ -87,9 +87,9 @@ def find_axes(da: xr.DataArray) -> Axes:
             notes.append(f"{dim!r} is recognised by its name alone")
     if not roles["T"]:
         raise _no_time(da)
-    for role in ("Y", "X"):
-        if not roles[role]:
-            raise _no_space(da, role)
+    missing: list[Role] = [role for role in ("Y", "X") if not roles[role]]
+    if missing:
+        raise _no_space(da, missing[0])
     for role, found in roles.items():
         if len(found) > 1:
             raise CFError(
@@ -283,8 +283,7 @@ def space_edges(
             ", and no bounds. Pass more cells, or a Dataset with bounds."
         )
     else:
-        edges = tidy(edges_from_centers(labels))
-        note = _unequal(labels, dim)
+        edges, note = _edges_from_labels(labels, rounding(coord.values), dim)
     if geometry == "sphere":
         edges = _check_globe(labels, edges, dim, role)
     return edges, note
@@ -322,20 +321,23 @@ def decimal(values: Array, dim: str) -> Floats:
     return values.astype(np.float64)
 
 
-def tidy(values: Floats) -> Floats:
-    """Round to a billionth of the smallest spacing, which removes float noise.
+def rounding(values: Array) -> float:
+    """Return how far coordinate values may be off by the rounding of their type.
 
     Parameters
     ----------
-    values : ndarray, shape (N,), N >= 2
-        Edges or labels in one unit.
+    values : ndarray, shape (N,)
+        Edges or labels, as they were stored.
 
     Returns
     -------
-    ndarray, shape (N,)
+    float
+        Four units in the last place of the largest, in the unit of the values.
     """
-    spacing = float(np.min(np.abs(np.diff(values))))
-    return np.round(values, 9 - int(np.floor(np.log10(spacing))))
+    largest = np.max(np.abs(values))
+    return 4 * float(
+        np.spacing(largest if values.dtype.kind == "f" else float(largest))
+    )
 
 
 def _check_monotone(labels: Floats, dim: str) -> None:
@@ -399,15 +401,21 @@ def _check_globe(labels: Floats, edges: Floats, dim: str, role: Role) -> Floats:
     return edges
 
 
-def _unequal(labels: Floats, dim: str) -> str | None:
+def _edges_from_labels(
+    labels: Floats, noise: float, dim: str
+) -> tuple[Floats, str | None]:
+    edges = edges_from_parts(labels, noise)
+    if edges is not None:
+        return tidy(edges, noise), None
     step = np.abs(np.diff(labels))
-    if step.max() <= 1.5 * step.min():
-        return None
-    return (
-        f"the spacing of {dim!r} varies from {step.min():g} to {step.max():g}; cell "
-        "edges are taken half-way between labels. To say otherwise pass a Dataset with "
-        "bounds"
-    )
+    note = None
+    if step.max() > 1.5 * step.min():
+        note = (
+            f"the spacing of {dim!r} varies from {step.min():g} to {step.max():g}; "
+            "cell edges are taken half-way between labels. To say otherwise pass a "
+            "Dataset with bounds"
+        )
+    return tidy(edges_from_centers(labels), noise), note
 
 
 def bounds_name(attrs: Mapping[str, Any], encoding: Mapping[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr.cf_axes import aux_role, tidy
+from xstsr.cf_axes import aux_role, rounding
 from xstsr.errors import CFError, GridError
 from xstsr.grid import (
     Label,
@@ -22,6 +22,7 @@ from xstsr.grid import (
     labels_from_edges,
     refine_2d,
     refine_edges,
+    tidy,
 )
 from xstsr.meaning import Meaning
 from xstsr.times import encoding_units, from_micros, infer_edges, to_micros
@@ -200,12 +201,24 @@ def _space_coord(
     encoding = {"_FillValue": None}
     if s == 1:
         return xr.Variable(old.dims, old.values, attrs, encoding)
-    labels = tidy(centers(edges)) if edges.size > 2 else centers(edges)
-    # float32 must hold the labels to a thousandth of a cell
     finest = float(np.min(np.abs(np.diff(edges))))
+    labels = tidy(centers(edges), min(rounding(old.values), 1e-3 * finest))
+    if axis == "y" and target.geometry == "sphere":
+        labels = _polar(labels, edges)
+    # float32 must hold the labels to a thousandth of a cell
     short = finest > 1e3 * float(np.spacing(np.float32(np.max(np.abs(labels)))))
     dtype = old.dtype if old.dtype == np.float32 and short else np.float64
     return xr.Variable(old.dims, labels.astype(dtype), attrs, encoding)
+
+
+def _polar(labels: Floats, edges: Floats) -> Floats:
+    """Label half cells at the poles by the pole, as grids with rows there do."""
+    widths = np.abs(np.diff(edges))
+    for end, inner in ((0, 1), (-1, -2)) if labels.size > 1 else ():
+        is_pole = abs(edges[end]) > 90 - 1e-3 * widths[end]
+        if is_pole and abs(2 * widths[end] / widths[inner] - 1) < 1e-3:
+            labels[end] = np.copysign(90.0, edges[end])
+    return labels
 
 
 def _space_attrs(dim: str, target: Meaning, axis: str) -> dict[str, str]:
@@ -244,7 +257,7 @@ def strip(da: xr.DataArray) -> tuple[xr.DataArray, Any]:
     tuple of DataArray and pint unit
         The plain field and its unit, None if it was plain already; see `wrap`.
     """
-    data = da.variable._data
+    data: Any = da.variable._data
     if not hasattr(data, "_REGISTRY"):
         return da, None
     import pint_xarray  # noqa: F401  (registers the accessor)

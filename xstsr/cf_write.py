@@ -31,7 +31,7 @@ _CELL_AREA = "cell_area"
 
 
 def relabel(
-    data: Array,
+    data: Any,
     meaning: Meaning,
     s: int,
     t: int,
@@ -74,7 +74,7 @@ def relabel(
 
 
 def relabel_coarse(
-    data: Array,
+    data: Any,
     meaning: Meaning,
     s: int,
     t: int,
@@ -112,7 +112,7 @@ def relabel_coarse(
 
 
 def _assemble(
-    data: Array,
+    data: Any,
     target: Meaning,
     realizations: Sequence[int] | None,
     settings: Mapping[str, Any],

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,9 @@ from xstsr.errors import XstsrError
 from xstsr.meaning import AssumptionWarning
 from xstsr.methods import METHODS, STOCHASTIC
 from xstsr.pipeline import Method
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -47,6 +50,22 @@ def _options(*decorators: Callable[[_Command], _Command]) -> Callable[..., Any]:
     return decorate
 
 
+def _summary(field: "xr.DataArray", target: Path) -> dict[str, Any]:
+    """Say in plain numbers and strings what was written."""
+    return {
+        "target": str(target),
+        "variable": str(field.name),
+        "units": field.attrs.get("units", ""),
+        "sizes": {str(dim): size for dim, size in field.sizes.items()},
+        "bytes": field.nbytes,
+        **{
+            key.removeprefix("xstsr_"): value
+            for key, value in field.attrs.items()
+            if key.startswith("xstsr_")
+        },
+    }
+
+
 _FILE = click.Path(exists=True, path_type=Path)
 _field = _options(
     click.argument("source", type=_FILE),
@@ -61,6 +80,25 @@ _sampling = _options(
     click.option("--model", default="default", show_default=True, help="Name or path."),
     click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is."),
 )
+_refinement = _options(
+    click.option("--realizations", type=click.IntRange(min=1), help="Default: one."),
+    click.option(
+        "--method",
+        type=click.Choice(list(METHODS)),
+        default="diffusion",
+        show_default=True,
+    ),
+    click.option(
+        "--conserve",
+        type=click.Choice(["cell", "window", "none"]),
+        default="cell",
+        show_default=True,
+        help="Where water is kept: in each cell and step, in each window, nowhere.",
+    ),
+    click.option("--cell-methods", help='What the values are, as "time: mean".'),
+    click.option("--label", type=click.Choice(["left", "mid", "right", "infer"])),
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _ensemble_method = click.option(
     "--method",
     type=click.Choice(list(STOCHASTIC)),
@@ -124,39 +162,43 @@ def demo(
 @_field
 @click.argument("target", type=click.Path(path_type=Path))
 @_factors
-@click.option("--realizations", type=click.IntRange(min=1), help="Default: one field.")
-@click.option(
-    "--method", type=click.Choice(list(METHODS)), default="diffusion", show_default=True
-)
+@_refinement
 @_sampling
-@click.option("--cell-methods", help='What the values are, as "time: mean".')
-@click.option("--label", type=click.Choice(["left", "mid", "right"]))
 @click.option("--overwrite", is_flag=True, help="Replace TARGET if it exists.")
+@_json
 def upscale(
-    source: Path, name: str | None, target: Path, overwrite: bool, **choices: object
+    source: Path,
+    name: str | None,
+    target: Path,
+    overwrite: bool,
+    as_json: bool,
+    **choices: Any,
 ) -> None:
     """Refine a variable of SOURCE and write it to TARGET (.zarr or .nc)."""
     from xstsr.files import check_target, open_variable, write
 
     check_target(target, overwrite=overwrite)
     dataset, name = open_variable(source, name)
-    write(dataset.stsr.upscale(name, **choices), target, overwrite=overwrite)
-    click.echo(f"wrote {target}")
+    fine = dataset.stsr.upscale(name, **choices)
+    write(fine, target, overwrite=overwrite)
+    click.echo(f"wrote {target}", err=True)
+    if as_json:
+        click.echo(json.dumps(_summary(fine[name], target), indent=2))
 
 
 @main.command()
 @_field
 @_factors
-@click.option("--realizations", type=click.IntRange(min=1))
-def plan(source: Path, name: str | None, **choices: object) -> None:
+@_refinement
+@_sampling
+@_json
+def plan(source: Path, name: str | None, as_json: bool, **choices: Any) -> None:
     """Tell what would be inferred and computed, and compute nothing."""
-    from xstsr import cf
     from xstsr.files import open_variable
 
     dataset, name = open_variable(source, name)
-    # a DataArray leaves the file's bounds behind: say what they say about the labels
-    meaning = cf.read(dataset[name], bounds=cf.bounds_of(dataset, name))
-    click.echo(dataset[name].stsr.plan(label=meaning.time_label, **choices))
+    preview = dataset.stsr.plan(name, **choices)
+    click.echo(json.dumps(preview.to_dict(), indent=2) if as_json else preview)
 
 
 @main.command()
@@ -237,7 +279,7 @@ def train(
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json
 def models(as_json: bool) -> None:
     """List the bundled models with their model cards."""
     from xstsr.inventory import models as describe
@@ -255,7 +297,7 @@ def models(as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json
 def doctor(as_json: bool) -> None:
     """Print versions, devices, regridding and models, for bug reports."""
     from xstsr.inventory import survey

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xstsr.plan import Span
+from xstsr.plan import Span, chunk_lengths
 from xstsr.windows import Job, draw, fields, join
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def upscale_blocks(
     Returns
     -------
     dask array, shape (R, E, T t, Y sy, X sx)
-        One chunk per window.
+        Chunked in time as `xstsr.plan.chunk_lengths` says.
     """
     import dask.array
     from dask.delayed import delayed
@@ -66,7 +66,8 @@ def upscale_blocks(
         shape = (fields(job), extra, length, y * sy, x * sx)
         blocks.append(dask.array.from_delayed(fine, shape, dtype=coarse.dtype))
     fine_blocks: dask.array.Array = dask.array.concatenate(blocks, axis=2)
-    return fine_blocks
+    even: dask.array.Array = fine_blocks.rechunk({2: chunk_lengths(windows, t)})
+    return even
 
 
 def upscale_now(job: Job, coarse: Array, edges: Array) -> Array:
@@ -151,17 +152,18 @@ def map_blocks(
 
 
 def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
-    """Merge and cut chunks so that each is a multiple of the factor.
+    """Keep chunks that hold whole blocks; else cut equal ones, the last shorter.
 
     Examples
     --------
-    >>> _whole_blocks((4, 4, 4), 3)
-    (3, 3, 6)
+    >>> _whole_blocks((2, 6, 4), 2), _whole_blocks((4, 4, 4), 3)
+    ((2, 6, 4), (3, 3, 3, 3))
     """
-    ends = np.cumsum(chunks) // factor * factor
-    ends[-1] = sum(chunks)
-    sizes = np.diff(np.concatenate(([0], np.unique(ends))))
-    return tuple(int(n) for n in sizes if n)
+    if not any(n % factor for n in chunks):
+        return chunks
+    length = max(max(chunks) // factor, 1) * factor
+    whole, rest = divmod(sum(chunks), length)
+    return (length,) * whole + ((rest,) if rest else ())
 
 
 def _delayed_frames(coarse: "dask.array.Array", start: int, stop: int) -> Any:

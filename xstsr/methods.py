@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xstsr import baselines
-from xstsr.errors import XstsrError
+from xstsr.errors import CheckpointError, XstsrError
 from xstsr.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class Request:
     seed : int
         Of the noise.
     model : str
-        Name or path of a checkpoint: it travels by reference.
+        Name or absolute path of a checkpoint: it travels by reference.
+    fingerprint : str
+        The checkpoint's sha256, so that another file is not taken for it.
     steps : int or None
         Network evaluations per sample.
     device : str
@@ -56,6 +58,7 @@ class Request:
     realizations: tuple[int, ...] = (0,)
     seed: int = 0
     model: str = "default"
+    fingerprint: str = ""
     steps: int | None = None
     device: str = "cpu"
 
@@ -115,6 +118,7 @@ def rainfarm(task: Task) -> Array:
                 seed=task.request.seed,
                 realization=r,
                 steps=task.times,
+                stream=task.stream,
             )
             for r in task.request.realizations
         ]
@@ -171,8 +175,9 @@ METHODS: dict[str, Method] = {
 }
 STOCHASTIC = ("diffusion", "rainfarm")
 NEURAL = ("diffusion", "mean")
-# coarse frames of context that the others need; the recipe tells for the networks
-HALO = {"linear": 1, "nearest": 0, "rainfarm": baselines.RAINFARM_HALO}
+# coarse frames of context that the others need, and one that is blended; the recipe
+# tells for the networks
+HALO = {"linear": 2, "nearest": 0, "rainfarm": baselines.RAINFARM_HALO + 1}
 
 
 def check_method(name: str) -> None:
@@ -189,10 +194,18 @@ def choose_device(device: str | None) -> str:
 
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise XstsrError(
+            f"cannot run on device={device!r}: there is no such kind. Pass 'cpu', "
+            "'cuda' or 'cuda:1'."
+        ) from error
+    count = torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= count:
         raise XstsrError(
             f"cannot run on device={device!r}: this torch ({torch.__version__}) sees "
-            "no GPU. Pass device='cpu', or install a CUDA build of torch."
+            f"{count} GPUs. Pass device='cpu', or install a CUDA build of torch."
         )
     return device
 
@@ -207,10 +220,16 @@ def _condition(task: Task) -> "tuple[Model, Condition]":
     """Load the model and compute what does not depend on chance."""
     import torch
 
-    from xstsr.diffusion.checkpoint import load_model
+    from xstsr.diffusion.checkpoint import fingerprint, shared_model
 
     request = task.request
-    model = load_model(request.model, request.device)
+    if fingerprint(request.model) != request.fingerprint:
+        raise CheckpointError(
+            f"cannot run with {request.model!r}: its file has changed since the work "
+            f"was planned (sha256 {request.fingerprint[:12]} then). Call upscale() "
+            "again."
+        )
+    model = shared_model(request.model, request.device)
 
     def scalar(value: float) -> torch.Tensor:
         return torch.tensor([value], dtype=torch.float32, device=request.device)

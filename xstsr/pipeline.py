@@ -10,6 +10,8 @@ diffusion, made to agree with X by the conservation transform (Defez et al. 2026
 import warnings
 from importlib.metadata import version
 from operator import index
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +34,7 @@ from xstsr.plan import Plan, make_plan
 from xstsr.preview import Preview
 from xstsr.recipe import MAX_FRAMES, Recipe
 from xstsr.units import to_mm, to_mm_per_hour
-from xstsr.windows import Job, Mode, check_not_negative, fields
+from xstsr.windows import Job, Mode, check_values, fields
 
 Method = Literal["diffusion", "mean", "linear", "nearest", "rainfarm"]
 S_TRAINED, T_TRAINED = 25, 6
@@ -46,7 +48,7 @@ def upscale(
     realizations: int | None = None,
     seed: int = 0,
     method: Method = "diffusion",
-    model: str = "default",
+    model: str | PathLike[str] = "default",
     conserve: Mode = "cell",
     recipe: Recipe | None = None,
     steps: int | None = None,
@@ -165,7 +167,36 @@ def plan(
         What was inferred, the result's shape, memory and time; a card in Jupyter.
     """
     meaning = cf.read(da, cell_methods=cell_methods, label=label)
-    return Preview(meaning, prepare(meaning, s, t, **options), da.dtype.itemsize)
+    return _preview(da, meaning, prepare(meaning, s, t, **options))
+
+
+def plan_dataset(
+    ds: xr.Dataset,
+    name: str,
+    s: int,
+    t: int = 1,
+    *,
+    cell_methods: str | None = None,
+    label: str | None = None,
+    **options: Any,
+) -> Preview:
+    """Tell what `upscale_dataset` with the same arguments would do; see `plan`.
+
+    Returns
+    -------
+    Preview
+        What was inferred, also from bounds; the result's shape, memory and time.
+    """
+    bounds = cf.bounds_of(ds, name)
+    meaning = cf.read(ds[name], cell_methods=cell_methods, label=label, bounds=bounds)
+    return _preview(ds[name], meaning, prepare(meaning, s, t, **options))
+
+
+def _preview(da: xr.DataArray, meaning: Meaning, job: Job) -> Preview:
+    """Put together what the card tells."""
+    meaning.fine_time_edges(job.request.factor[0])  # refuses steps of unknown length
+    extra = tuple(da.sizes[dim] for dim in meaning.extra_dims)
+    return Preview(meaning, job, da.dtype.itemsize, extra)
 
 
 def prepare(
@@ -176,22 +207,26 @@ def prepare(
     realizations: int | None = None,
     seed: int = 0,
     method: str = "diffusion",
-    model: str = "default",
+    model: str | PathLike[str] = "default",
     conserve: Mode = "cell",
     recipe: Recipe | None = None,
     steps: int | None = None,
     device: str | None = None,
 ) -> Job:
     """Check the options and plan the work; the arguments are those of `upscale`."""
+    factor = read_factor(s, t)
+    name, sha256 = _known_model(model, method, meaning)
+    _warn_beyond(s, t, method)
     request = Request(
         method=method,
-        factor=read_factor(s, t),
+        factor=factor,
         spacing_km=meaning.spacing_km / s,
         step_minutes=meaning.step_minutes / t,
         recipe=recipe or Recipe.for_factors(s, t, step=meaning.step_minutes),
         realizations=_realizations(realizations, method),
         seed=_whole(seed, "seed", least=0),
-        model=_known_model(model, method, meaning),
+        model=name,
+        fingerprint=sha256,
         steps=None if steps is None else _whole(steps, "steps", least=1),
         device=choose_device(device) if method in NEURAL else "cpu",
     )
@@ -250,8 +285,9 @@ def make_job(meaning: Meaning, request: Request, mode: Mode) -> Job:
 def make_windows(meaning: Meaning, request: Request) -> Plan:
     """Cut the record into windows with the context that the method needs."""
     t = request.factor[0]
+    # beyond the reach of attention, one frame for the convolutions in time
     halo = (
-        request.recipe.context // 2
+        request.recipe.context // 2 + 2
         if request.method in NEURAL
         else HALO[request.method]
     )
@@ -287,17 +323,21 @@ def read_factor(s: int, t: int) -> tuple[int, int, int]:
             good = False
         if not good:
             raise FactorError(
-                f"cannot upscale with {name}={value!r}: a factor is a whole number of "
+                f"cannot use {name}={value!r}: a factor is a whole number of "
                 "1 or more, such as s=10, t=3."
             )
-    if s > S_TRAINED or t > T_TRAINED:
-        warnings.warn(
-            f"s={s}, t={t} lies beyond what the bundled model was trained for "
-            f"(s <= {S_TRAINED}, t <= {T_TRAINED}).",
-            AssumptionWarning,
-            stacklevel=3,
-        )
     return index(t), index(s), index(s)
+
+
+def _warn_beyond(s: int, t: int, method: str) -> None:
+    """Say that the networks have not seen such factors."""
+    if method in NEURAL and (s > S_TRAINED or t > T_TRAINED):
+        warnings.warn(
+            f"s={s}, t={t} lies beyond what the model was trained for (s <= "
+            f"{S_TRAINED}, t <= {T_TRAINED})",
+            AssumptionWarning,
+            stacklevel=4,
+        )
 
 
 def space_time(meaning: Meaning) -> tuple[str, str, str]:
@@ -316,8 +356,7 @@ def _refine(job: Job, coarse: xr.DataArray, meaning: Meaning) -> Any:
     t, sy, sx = job.request.factor
     if coarse.chunks is None:
         _check_memory(job, coarse)
-        if meaning.kind != "state":
-            check_not_negative(flat)
+        check_values(flat, meaning.kind)
     do = upscale_now if coarse.chunks is None else upscale_blocks
     fine = do(job, flat, meaning.time_edges)
     lead = coarse.shape[: len(meaning.extra_dims)]
@@ -363,20 +402,24 @@ def _whole(value: int, name: str, *, least: int) -> int:
     )
 
 
-def _known_model(model: str, method: str, meaning: Meaning) -> str:
-    """Check that the model exists and knows the quantity."""
+def _known_model(
+    model: str | PathLike[str], method: str, meaning: Meaning
+) -> tuple[str, str]:
+    """Find the model and its fingerprint; refuse what it does not know."""
+    name = fspath(model)
     if method not in NEURAL:
-        return model
-    from xstsr.diffusion.checkpoint import find
+        return name, ""
+    from xstsr.diffusion.checkpoint import available, find, fingerprint
 
-    find(model)
     if meaning.kind == "state":
         raise XstsrError(
             f"cannot upscale {meaning.name!r} [{meaning.units}] with "
-            f"method={method!r}: the model {model!r} knows precipitation only. Use "
-            "method='linear', or train a model for this variable."
+            f"method={method!r}: the model {name!r} knows precipitation only. Use "
+            "method='linear'."
         )
-    return model
+    if name not in available():
+        name = str(find(name).resolve())  # workers may stand in another folder
+    return name, fingerprint(name)
 
 
 def _unit(meaning: Meaning) -> float:
@@ -397,7 +440,5 @@ def _provenance(job: Job) -> dict[str, str | int]:
     if request.method in STOCHASTIC:
         told["seed"] = request.seed
     if request.method in NEURAL:
-        from xstsr.diffusion.checkpoint import fingerprint
-
-        told["model"] = f"{request.model}@sha256:{fingerprint(request.model)[:12]}"
+        told["model"] = f"{Path(request.model).stem}@sha256:{request.fingerprint[:12]}"
     return told

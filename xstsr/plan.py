@@ -137,6 +137,29 @@ def windows(frame_numbers: Sequence[int], core: int, halo: int) -> tuple[Span, .
     return tuple(found)
 
 
+def chunk_lengths(windows: Sequence[Span], t: int) -> tuple[int, ...]:
+    """Cut the fine steps in chunks of one length, the last shorter, as Zarr asks for.
+
+    The first and the last window may be shorter than the others, because windows lie in
+    absolute time; chunks of that shape could not be written to a Zarr store.
+
+    Parameters
+    ----------
+    windows : sequence of Span
+        All windows of a record.
+    t : int
+        Fine steps per coarse frame.
+
+    Examples
+    --------
+    >>> chunk_lengths(windows(range(6, 14), core=4, halo=1), t=3)
+    (12, 12)
+    """
+    longest = max(w.core_stop - w.core_start for w in windows) * t
+    whole, rest = divmod(windows[-1].core_stop * t, longest)
+    return (longest,) * whole + ((rest,) if rest else ())
+
+
 def spans(cells: int, s: int, side: int) -> tuple[Span, ...]:
     """Cut an axis into tiles of at most `side` fine pixels, halo included.
 

@@ -1,12 +1,14 @@
 """What an upscaling would do, before it is done: the plan as a card."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from xstsr import cards
 from xstsr.meaning import Meaning
 from xstsr.memory import available_bytes, readable
 from xstsr.methods import NEURAL
-from xstsr.plan import BYTES_PER_PIXEL, Span
+from xstsr.plan import BYTES_PER_PIXEL, Span, chunk_lengths
 from xstsr.windows import Job, fields
 
 PIXELS_PER_SECOND = 700_000  # one evaluation on two CPU cores, float32; order of size
@@ -26,26 +28,41 @@ class Preview:
         What would be done.
     itemsize : int
         Bytes per value.
+    extra : tuple of int
+        Sizes of the further dimensions.
     """
 
     meaning: Meaning
     job: Job
     itemsize: int
+    extra: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the result: (realization, time, y, x)."""
+        """Shape of the result: (realization, further dimensions, time, y, x)."""
         factor = self.job.request.factor
         fine = [n * f for n, f in zip(self.meaning.shape, factor, strict=True)]
-        return (fields(self.job), *fine)
+        return (fields(self.job), *self.extra, *fine)
 
     @property
     def nbytes(self) -> int:
         """Size of the result in bytes."""
-        size = self.itemsize
-        for n in self.shape:
-            size *= n
-        return size
+        return self.itemsize * math.prod(self.shape)
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the result's chunks along each dimension, if the input is chunked.
+
+        One chunk along all dimensions but time; the dimensions are those of `shape`.
+        """
+        time = chunk_lengths(self.job.plan.windows, self.job.request.factor[0])
+        *lead, _, y, x = self.shape
+        return (*((n,) for n in lead), time, (y,), (x,))
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of the largest chunk in bytes."""
+        return self.nbytes // self.shape[-3] * max(self.chunks[-3])
 
     @property
     def window_bytes(self) -> int:
@@ -53,7 +70,7 @@ class Preview:
         t, sy, sx = self.job.request.factor
         plan = self.job.plan
         frames = max(w.stop - w.start for w in plan.windows) * t
-        drawn = frames * self.shape[0] * self.shape[2] * self.shape[3] * self.itemsize
+        drawn = self.nbytes // self.shape[-3] * frames
         tile = _widest(plan.rows) * sy * _widest(plan.columns) * sx * frames
         needs_network = self.job.request.method in NEURAL
         return 3 * drawn + (tile * BYTES_PER_PIXEL if needs_network else 0)
@@ -68,9 +85,8 @@ class Preview:
         frames = sum(w.stop - w.start for w in plan.windows) * t
         rows = sum(r.stop - r.start for r in plan.rows) * sy
         columns = sum(c.stop - c.start for c in plan.columns) * sx
-        evaluations = 1 + (self.shape[0] * (request.steps or 8)) * (
-            request.method == "diffusion"
-        )
+        drawn = self.shape[0] if request.method == "diffusion" else 0
+        evaluations = math.prod(self.extra) * (1 + drawn * (request.steps or 8))
         return frames * rows * columns * evaluations / PIXELS_PER_SECOND
 
     @property
@@ -87,6 +103,7 @@ class Preview:
             ("method", request.method),
             ("context", f"{request.recipe.context} coarse frames"),
             ("result", f"{self.shape} {readable(self.nbytes)}"),
+            ("chunks", self._chunks()),
             ("windows", f"{len(self.job.plan.windows)} in time"),
             ("tiles", f"{len(self.job.plan.rows)} x {len(self.job.plan.columns)}"),
             ("memory", f"{readable(self.window_bytes)} a window"),
@@ -96,11 +113,58 @@ class Preview:
             told.append(("time", f"about {self.seconds / 60:.2g} min on two CPU cores"))
         return [*told, *(("note", note) for note in m.notes)]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the card says, and more, as plain numbers, strings and lists.
+
+        Returns
+        -------
+        dict
+            Ready for JSON; sizes in bytes, spacing in km, steps in minutes.
+        """
+        m, request, plan = self.meaning, self.job.request, self.job.plan
+        t, s, _ = request.factor
+        return {
+            "name": m.name,
+            "kind": m.kind,
+            "units": m.units,
+            "point": m.point,
+            "calendar": m.calendar or "standard",
+            "time_label": m.time_label,
+            "factor": {"s": s, "t": t},
+            "method": request.method,
+            "conserve": self.job.mode,
+            "realizations": list(request.realizations),
+            "coarse": _grid(m, 1, 1),
+            "fine": _grid(m, s, t),
+            "shape": list(self.shape),
+            "bytes": self.nbytes,
+            "chunks": [list(sizes) for sizes in self.chunks],
+            "chunk_bytes": self.chunk_bytes,
+            "windows": len(plan.windows),
+            "tiles": [len(plan.rows), len(plan.columns)],
+            "window_bytes": self.window_bytes,
+            "free_bytes": available_bytes(),
+            "seconds": self.seconds,
+            "notes": list(m.notes),
+        }
+
+    def _chunks(self) -> str:
+        lengths = self.chunks[-3]
+        size = tuple(max(sizes) for sizes in self.chunks)
+        return f"{len(lengths)} of {size} {readable(self.chunk_bytes)}, if lazy"
+
     def __repr__(self) -> str:
         return cards.text(f"Plan for {self.meaning.name!r}", self.lines)
 
     def _repr_html_(self) -> str:
         return cards.html(f"Plan for {self.meaning.name}", self.lines)
+
+
+def _grid(meaning: Meaning, s: int, t: int) -> dict[str, Any]:
+    """Shape (time, y, x), spacing and step of a grid, refined by s and t."""
+    shape = [n * f for n, f in zip(meaning.shape, (t, s, s), strict=True)]
+    spacing, step = meaning.spacing_km / s, meaning.step_minutes / t
+    return {"shape": shape, "spacing_km": spacing, "step_minutes": step}
 
 
 def _widest(spans: tuple[Span, ...]) -> int:

@@ -2,8 +2,9 @@ r"""The scale-adaptive recipe: what changes with the factor, and by which rule.
 
 The paper [1]_ keeps one architecture for every factor and retunes three numbers:
 beta, the amplitude of the noise; L, the number of coarse frames of context; and f, the
-taper of the mass-conservation transform. Its four published settings lie on smooth
-curves in (s, t); the functions here are those curves, and reproduce the settings.
+taper of the mass-conservation transform. The published beta and L lie on smooth curves
+in (s, t); the functions here are those curves, and reproduce them. The taper is off by
+default: it was tuned for fields far from conserving, in units of their own maximum.
 
 References
 ----------
@@ -29,7 +30,7 @@ def beta_rule(s: float, t: float) -> float:
 
 
 def horizon_rule(s: float, t: float) -> float:
-    """Hours of context: 10, 12, 15 and 19 at the paper's four factors."""
+    """Hours of context: 10, 12, 15 and 19 at the paper's factors (it has 18 there)."""
     return 7.0 + 1.30 * math.log(s) + 4.55 * math.log(t)
 
 
@@ -66,17 +67,18 @@ class Recipe:
     taper: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.beta >= 0:
+        if not 0 <= self.beta < math.inf:
             raise XstsrError(
                 f"cannot use a recipe with beta={self.beta!r}: the noise amplitude is "
                 "zero or more. Recipe.for_factors(s, t, step=...) gives the rule's."
             )
-        if self.context < 1 or int(self.context) != self.context:
+        if not (self.context >= 1 and self.context % 1 == 0):
             raise XstsrError(
                 f"cannot use a recipe with context={self.context!r}: it counts coarse "
                 "frames, 1 or more. Recipe.for_factors(s, t, step=...) does it."
             )
-        if not self.taper >= 0:
+        object.__setattr__(self, "context", int(self.context))  # 4.0 counts as 4
+        if not 0 <= self.taper < math.inf:
             raise XstsrError(
                 f"cannot use a recipe with taper={self.taper!r}: it is a rate in mm "
                 "h-1, zero or more. Pass taper=0 for none."
@@ -98,10 +100,11 @@ class Recipe:
         >>> Recipe.for_factors(10, 3, step=180.0).context
         5
         """
-        if s < 1 or t < 1:
+        if s < 1 or t < 1 or not step > 0:
             raise FactorError(
-                f"cannot find a recipe for s={s!r}, t={t!r}: factors are 1 or more. "
-                "Pass the factors that you give to upscale()."
+                f"cannot find a recipe for s={s!r}, t={t!r}, step={step!r}: factors "
+                "are 1 or more, and the coarse step is some minutes. Pass the factors "
+                "that you give to upscale()."
             )
         return cls(beta_rule(s, t), context_rule(s, t, step))
 

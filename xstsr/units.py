@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xstsr.errors import UnitError
 
 if TYPE_CHECKING:
-    from pint import Context, Unit, UnitRegistry
+    from pint import Unit, UnitRegistry
 
 WaterKind = Literal["rate", "amount", "other"]
 
@@ -192,9 +192,9 @@ def _unit(units: str) -> "Unit":
 
 
 @cache
-def _water() -> "Context":
+def _water() -> Any:
     density = registry().Quantity(1000.0, "kg m-3")
-    context: Context = _pint().Context("xstsr_water")
+    context = _pint().Context("xstsr_water")
     for per in ("", " / [time]"):
         mass, depth = f"[mass] / [length] ** 2{per}", f"[length]{per}"
         context.add_transformation(mass, depth, lambda _registry, x: x / density)

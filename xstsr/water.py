@@ -16,7 +16,7 @@ from xstsr import cards, cf
 from xstsr import conserve as conservation
 from xstsr.blocks import block_mean
 from xstsr.errors import XstsrError
-from xstsr.grid import Geometry, areas_m2
+from xstsr.grid import side_lengths
 from xstsr.lazy import map_blocks
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.pipeline import package_version, read_factor, space_time
@@ -236,11 +236,18 @@ class Receipt:
         return float(share.max()) if bool(share.notnull().any()) else 0.0
 
     @property
+    def lost(self) -> int:
+        """Cells that hold data in the coarse field and none in the fine one."""
+        gone = self.dataset.coarse.notnull() & self.dataset.residual.isnull()
+        return int(gone.sum())
+
+    @property
     def lines(self) -> list[tuple[str, str]]:
         """What the receipt says, as pairs of label and value."""
         units = self.meaning.units
         told = [
             ("cells", f"{int(self.dataset.coarse.notnull().sum())} with data"),
+            ("cells without fine data", str(self.lost)),
             ("largest residual", f"{self.largest:.3g} {units}"),
             ("rms residual", f"{self.rms:.3g} {units}"),
             ("largest relative residual", f"{self.relative:.1e}"),
@@ -258,7 +265,9 @@ class Receipt:
         dims = space_time(meaning)
         column = xr.DataArray(depth, dims=dims[0]) * data.area
         coarse = float((data.coarse * column).sum())
-        gained = (data.residual * column).sum(list(dims))
+        # a cell without fine data has lost all that it held
+        residual = data.residual.fillna(-data.coarse)
+        gained = (residual * column).sum(list(dims))
         return coarse, coarse + float(gained.mean())
 
     def __repr__(self) -> str:
@@ -273,36 +282,29 @@ class _Average:
     """Weighted block means of fields that may come in pieces."""
 
     factor: tuple[int, int, int]
-    time_edges: Array
-    y_edges: Array
-    x_edges: Array
-    geometry: Geometry
-    metres_per_unit: float
+    lengths: Array
+    heights: Array
+    widths: Array
     is_amount: bool
 
     @classmethod
     def of(cls, meaning: Meaning, factor: tuple[int, int, int]) -> "_Average":
         """Take what is needed of a meaning, and no coordinates."""
+        heights, widths = side_lengths(
+            meaning.y_edges, meaning.x_edges, meaning.geometry
+        )
+        is_amount = meaning.kind == "amount"  # these are summed over time
+        lengths = np.diff(meaning.time_edges).astype(np.float64)
+        lengths = np.ones_like(lengths) if is_amount else lengths / lengths.mean()
         return cls(
-            factor,
-            meaning.time_edges,
-            meaning.y_edges,
-            meaning.x_edges,
-            meaning.geometry,
-            meaning.metres_per_unit,
-            meaning.kind == "amount",
+            factor, lengths, heights / heights.mean(), widths / widths.mean(), is_amount
         )
 
     def __call__(self, fine: Array, place: Sequence[slice]) -> Array:
         """Average one piece, shape (..., T t, Y s, X s), that lies at `place`."""
-        time, y, x = (slice(p.start, p.stop + 1) for p in place)
-        weights = areas_m2(
-            self.y_edges[y], self.x_edges[x], self.geometry, self.metres_per_unit
-        )[None]
-        weights = weights / weights.mean()
-        if not self.is_amount:
-            length = np.diff(self.time_edges[time]).astype(np.float64)
-            weights = weights * (length / length.mean())[:, None, None]
+        time, y, x = place
+        area = self.heights[y, None] * self.widths[x]
+        weights = self.lengths[time, None, None] * area
         mean: Array = block_mean(fine, self.factor, weights)
         return mean * self.factor[0] if self.is_amount else mean
 
@@ -328,13 +330,16 @@ class _Pair:
         """Read both, and check that they fit each other."""
         meanings = _read(fine, cell_methods, label), _read(coarse, cell_methods, label)
         s, t = cf.factors_between(*meanings)
-        kinds = {m.kind for m in meanings}
+        # rates and amounts are compared in mm h-1, states in their own unit
+        kinds = {m.units if m.kind == "state" else m.kind for m in meanings}
         if len(kinds) > 1 or meanings[1].extra_dims:
             raise XstsrError(
-                f"cannot compare {fine.name!r} ({meanings[0].kind}) with "
-                f"{coarse.name!r} ({meanings[1].kind}, further dimensions "
-                f"{meanings[1].extra_dims}): both must be rates, amounts or states, "
-                "and the coarse one may have time, y and x alone. Select one field."
+                f"cannot compare {fine.name!r} ({meanings[0].kind} "
+                f"[{meanings[0].units}]) with {coarse.name!r} ({meanings[1].kind} "
+                f"[{meanings[1].units}], further dimensions "
+                f"{meanings[1].extra_dims}): both must be rates, amounts or states of "
+                "one unit, and the coarse one may have time, y and x alone. Select one "
+                "field."
             )
         plain = cf.strip(fine)[0].transpose(
             *meanings[0].extra_dims, *space_time(meanings[0])

@@ -107,8 +107,7 @@ def draw(job: Job, coarse: Array, edges: Array, window: Span) -> Array:
         Rates [mm h-1] (or states) of the n fine frames that `reach` tells.
     """
     rates = coarse * job.to_rate(edges)
-    if job.kind != "state":
-        check_not_negative(coarse)
+    check_values(coarse, job.kind)
     keep = reach(job, window)
     fields = [
         _draw_field(job, field, refine_edges(edges, job.request.factor[0])[:-1], i)
@@ -179,11 +178,15 @@ def fields(job: Job) -> int:
     return len(request.realizations) if request.method in STOCHASTIC else 1
 
 
-def check_not_negative(coarse: Array) -> None:
-    """Refuse negative amounts of water."""
-    with np.errstate(invalid="ignore"):
-        lowest = np.fmin.reduce(coarse, axis=None, initial=0.0)
-    if lowest < 0:
+def check_values(coarse: Array, kind: Kind) -> None:
+    """Refuse infinite values, and negative amounts of water."""
+    if np.isinf(coarse).any():
+        raise DataError(
+            f"cannot upscale: {int(np.isinf(coarse).sum())} values are infinite. Mark "
+            "what is missing first: da.where(np.isfinite(da))."
+        )
+    lowest = np.fmin.reduce(coarse, axis=None, initial=0.0)
+    if kind != "state" and lowest < 0:
         raise DataError(
             f"cannot upscale negative rain: the smallest value is {float(lowest):g}. "
             "Set small negative values to zero first, for example da.clip(min=0)."

@@ -5,9 +5,12 @@ sample, and the model card. Weights are kept in half precision. A file is writte
 its target and renamed, so that a crash never costs the last good one.
 """
 
+import copy
 import functools
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +22,15 @@ from safetensors.torch import save_file
 
 from xstsr.diffusion.model import Model, ModelSpec, Settings
 from xstsr.diffusion.network import Architecture
+from xstsr.diffusion.sampler import SAMPLERS
 from xstsr.diffusion.transform import LogTransform
 from xstsr.errors import CheckpointError
 
 FORMAT = 1
 WEIGHTS = Path(__file__).parents[1] / "weights"
 _SUFFIX = ".safetensors"
+_LOCK = threading.Lock()
+Name = str | os.PathLike[str]
 
 
 def save_model(model: Model, path: Path, card: Mapping[str, Any]) -> None:
@@ -49,12 +55,12 @@ def save_model(model: Model, path: Path, card: Mapping[str, Any]) -> None:
     side.replace(path)
 
 
-def load_model(name: str = "default", device: str = "cpu") -> Model:
-    """Load a model by name or path, once per process and device.
+def load_model(name: Name = "default", device: str = "cpu") -> Model:
+    """Load a model by name or path, as a copy of your own.
 
     Parameters
     ----------
-    name : str
+    name : str or path
         A name that `available` lists, or the path of a ``.safetensors`` file.
     device : str
         Where the weights go: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
@@ -69,11 +75,23 @@ def load_model(name: str = "default", device: str = "cpu") -> Model:
     CheckpointError
         No such file; not a checkpoint of xstsr; damaged; of another version.
     """
+    return copy.deepcopy(shared_model(name, device))
+
+
+def shared_model(name: Name = "default", device: str = "cpu") -> Model:
+    """Load a model once per process and device, for many threads; do not alter it.
+
+    Parameters
+    ----------
+    name, device : str
+        As in `load_model`.
+    """
     path = find(name)
-    return _load(path, path.stat().st_mtime_ns, device)
+    with _LOCK:
+        return _load(path, path.stat().st_mtime_ns, device)
 
 
-def read_header(name: str = "default") -> dict[str, Any]:
+def read_header(name: Name = "default") -> dict[str, Any]:
     """Read a checkpoint's header (format, spec, card) without its weights.
 
     Parameters
@@ -96,7 +114,12 @@ def read_header(name: str = "default") -> dict[str, Any]:
             f"xstsr wrote (its metadata hold {sorted(metadata)}). Train one with "
             "xstsr.train()."
         )
-    header: dict[str, Any] = json.loads(metadata["xstsr"])
+    try:
+        header: dict[str, Any] = json.loads(metadata["xstsr"])
+    except json.JSONDecodeError as error:
+        raise CheckpointError(
+            f"cannot read the header of {str(path)!r}: {error}. Download it again."
+        ) from error
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"cannot use {str(path)!r}: its format is {header.get('format')!r}, this "
@@ -110,8 +133,9 @@ def available() -> list[str]:
     return sorted(p.stem for p in WEIGHTS.glob(f"*{_SUFFIX}"))
 
 
-def find(name: str) -> Path:
+def find(name: Name) -> Path:
     """Locate a model by bundled name or by path."""
+    name = os.fspath(name)
     path = WEIGHTS / f"{name}{_SUFFIX}" if "/" not in name else Path(name)
     if name.endswith(_SUFFIX):
         path = Path(name)
@@ -129,18 +153,20 @@ def _fingerprint(path: Path, changed: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def fingerprint(name: str = "default") -> str:
+def fingerprint(name: Name = "default") -> str:
     """Compute the sha256 of a model's file, as 64 hexadecimal digits."""
     path = find(name)
     return _fingerprint(path, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=4)
+@torch.inference_mode(False)
 def _load(path: Path, changed: int, device: str) -> Model:
     """Build and fill a model; `changed` renews the cache when the file does."""
     header = read_header(str(path))
     try:
         model = Model(_spec(header["spec"]))
+        SAMPLERS[model.spec.settings.sampler]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"cannot build the model of {str(path)!r} from its header: {error!r}. "

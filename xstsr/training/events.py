@@ -82,6 +82,12 @@ def read_events(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumptionWarning)
             meaning = cf.read(da)
+        if meaning.kind == "state":
+            raise DataError(
+                f"cannot train on {label!r}: it is a {meaning.kind} in "
+                f"{meaning.units!r}, and the networks know rain only. Pass rates or "
+                "amounts of water."
+            )
         plain = cf.strip(da)[0].transpose(
             meaning.time_dim, meaning.y_dim, meaning.x_dim
         )

@@ -153,7 +153,7 @@ def fit_power_law(scalars: Tensor, variance: Tensor) -> Tensor:
         c0, then c. On average over the examples, the fitted variance is theirs.
     """
     x = torch.cat((torch.ones_like(scalars[:, :1]), scalars), dim=1)
-    fit = torch.linalg.lstsq(x, 0.5 * variance.log()[:, None]).solution[:, 0]
+    fit: Tensor = torch.linalg.lstsq(x, 0.5 * variance.log()[:, None]).solution[:, 0]
     # the mean of the logarithm lies below the logarithm of the mean: shift
     fit[0] += 0.5 * torch.log((variance / (2 * (x @ fit)).exp()).mean())
     return fit

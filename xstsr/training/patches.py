@@ -171,8 +171,9 @@ def _crop(
 ) -> tuple[np.ndarray, int, int] | None:
     """Cut one crop, the wettest of a few places more often; None if it has no data.
 
-    Preferring wet places depends on what the network is given, not on what it has to
-    tell, so the conditional distribution that it learns is not biased by it.
+    The preference is by the mean rain of the whole crop, which the coarse field holds
+    too: it depends on what the network is given, not on what it has to tell, so the
+    conditional distribution that it learns is not biased by it.
     """
     total, height, width = event.codes.shape
     m = int(
@@ -191,12 +192,12 @@ def _crop(
                 event.codes.shape, (k * frames, m * side, m * side), strict=True
             )
         ]
-        look = event.rates(at, (k * frames, m * side, m * side), every=(3, 6, 6))
+        # strides that no factor shares, so that the sum is that of the coarse field
+        look = event.rates(at, (k * frames, m * side, m * side), every=(2, 7, 7))
         valid = float(np.isfinite(look).mean())
         places.append(at)
-        scores.append(
-            0.0 if valid < 0.5 else 0.01 + float(np.sqrt(np.nan_to_num(look)).mean())
-        )
+        rain = float(np.nan_to_num(look).mean())
+        scores.append(0.01 + math.sqrt(rain) if valid >= 0.5 else 0.0)
     if not sum(scores):
         return None
     at = places[int(rng.choice(_CANDIDATES, p=np.array(scores) / sum(scores)))]

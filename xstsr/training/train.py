@@ -23,7 +23,7 @@ def train(
     data: "Sequence[Path | str] | Sequence[xr.DataArray] | xr.DataArray",
     out: Path | str,
     *,
-    config: Config | Path | None = None,
+    config: Config | Path | str | None = None,
     name: str | None = None,
     minutes: float = float("inf"),
     device: str | None = None,
@@ -64,7 +64,9 @@ def train(
     CheckpointError
         The folder holds a run with other settings.
     """
-    chosen = read_config(config) if isinstance(config, Path) else config or Config()
+    if isinstance(config, str | Path):
+        config = read_config(Path(config))
+    chosen = config or Config()
     events = _events(data, name)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,439 @@
+"""The plan as a Dask graph: the same bits anywhere, small, lazy, and no more work."""
+
+import os
+import pickle
+import warnings
+
+import dask
+import dask.array
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.models import write_tiny_model
+from tests.strategies import make, make_dataset
+from xstsr import cf
+from xstsr.blocks import block_mean
+from xstsr.errors import DataError
+from xstsr.lazy import map_blocks, upscale_blocks, upscale_now
+from xstsr.methods import METHODS
+from xstsr.pipeline import prepare
+from xstsr.recipe import Recipe
+
+FRAMES, ROWS, COLUMNS = 45, 4, 5
+CHUNKS = [
+    -1,
+    {"time": 1},
+    {"time": 7, "y": 3},
+    {"x": 1},
+    {"time": (1, 23, 2, 19), "y": 2, "x": (4, 1)},
+    {"time": 44, "x": 2},
+    {"y": 1, "x": 1},
+]
+SCHEDULERS = ["synchronous", "threads", "processes", "distributed"]
+
+
+def rain(frames=FRAMES, *, seed=0, dtype="float32", **options):
+    """Intermittent hourly rain that begins in the middle of a window."""
+    rng = np.random.default_rng(seed)
+    values = np.maximum(rng.gamma(0.5, 2.0, (frames, ROWS, COLUMNS)) - 0.3, 0)
+    da = make(values, grid="metres", dtype=dtype, **options)
+    return da.assign_coords(time=da.time + np.timedelta64(5, "h"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two worker processes, or a visible skip where they cannot start."""
+    distributed = pytest.importorskip("distributed")
+    environment = {"OMP_NUM_THREADS": "1"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit="1GiB",
+                env=environment | {"PATH": os.environ.get("PATH", "")},
+            )
+            client = distributed.Client(cluster)
+        except (OSError, RuntimeError, TimeoutError) as error:
+            pytest.skip(f"no local cluster can start here: {error}")
+        yield client
+        client.close()
+        cluster.close()
+
+
+@pytest.fixture
+def compute(request):
+    """Compute several lazy fields at once, by the scheduler of that name."""
+
+    def by(scheduler, fields):
+        if scheduler == "distributed":
+            scheduler = request.getfixturevalue("client")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return dask.compute(*fields, scheduler=scheduler)
+        options = {} if scheduler == "synchronous" else {"num_workers": 2}
+        return dask.compute(*fields, scheduler=scheduler, **options)
+
+    return by
+
+
+# the same bits
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_rainfarm_has_the_same_bits_in_any_chunks_on_any_scheduler(compute, scheduler):
+    da = rain()
+    options = {"method": "rainfarm", "realizations": 2, "seed": 11}
+    eager = da.stsr.upscale(3, 2, **options)
+    lazy = [da.chunk(c).stsr.upscale(3, 2, **options) for c in CHUNKS]
+    for chunks, field in zip(CHUNKS, compute(scheduler, lazy), strict=True):
+        np.testing.assert_array_equal(field, eager, err_msg=f"chunks {chunks}")
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_diffusion_has_the_same_bits_in_any_chunks_on_any_scheduler(
+    compute, model, scheduler
+):
+    da = rain(17)
+    options = {"realizations": 2, "seed": 11, "model": model, "device": "cpu"}
+    eager = da.stsr.upscale(2, 3, **options)
+    chunked = [da.chunk(c) for c in (-1, {"time": 3}, {"time": 5, "x": 2, "y": 1})]
+    lazy = [field.stsr.upscale(2, 3, **options) for field in chunked]
+    for field in compute(scheduler, lazy):
+        np.testing.assert_array_equal(field, eager)
+
+
+@pytest.mark.parametrize("method", ["linear", "nearest"])
+def test_further_dimensions_may_be_chunked_too(method):
+    two = xr.concat([rain(), rain(seed=1)], xr.Variable("scenario", ["a", "b"]))
+    eager = two.stsr.upscale(2, 3, method=method)
+    lazy = two.chunk(scenario=1, time=9).stsr.upscale(2, 3, method=method)
+    assert lazy.dims == two.dims
+    np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), eager)
+
+
+@pytest.mark.parametrize("order", [("x", "y", "time"), ("y", "time", "x")])
+def test_dims_in_any_order_have_the_same_bits(order):
+    da = rain()
+    eager = da.stsr.upscale(2, 3, method="linear")
+    lazy = da.transpose(*order).chunk(y=2, time=10).stsr.upscale(2, 3, method="linear")
+    assert lazy.dims == order
+    values = lazy.transpose(*eager.dims).compute(scheduler="synchronous")
+    np.testing.assert_array_equal(values, eager)
+
+
+@settings(max_examples=25)
+@given(
+    data=st.data(),
+    frames=st.integers(2, 40),
+    t=st.integers(1, 5),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_linear_has_the_same_bits_in_any_chunks(data, frames, t, dtype):
+    da = rain(frames, dtype=dtype)
+    chunks = {
+        dim: tuple(data.draw(composition(n), label=dim)) for dim, n in da.sizes.items()
+    }
+    eager = da.stsr.upscale(2, t, method="linear")
+    lazy = da.chunk(chunks).stsr.upscale(2, t, method="linear")
+    np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), eager)
+
+
+@st.composite
+def composition(draw, n):
+    """Write n as a sum of positive numbers: the chunks of an axis."""
+    cuts = draw(st.sets(st.integers(1, n - 1))) if n > 1 else set()
+    ends = [0, *sorted(cuts), n]
+    return [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def test_negative_rain_is_refused_where_it_is_computed():
+    da = rain()
+    da[30, 1, 1] = -1.5
+    lazy = da.chunk(time=8).stsr.upscale(2, 2, method="linear")
+    with pytest.raises(DataError, match=r"smallest value is -1\.5"):
+        lazy.compute(scheduler="synchronous")
+    # a part that does not need the frame is fine
+    assert lazy[:10].compute(scheduler="synchronous").shape == (10, 8, 10)
+
+
+# the graph
+
+
+def lazy_zeros(frames, rows=4, columns=5, chunk=6):
+    """A chunked field that holds no data, so that what is left is the graph."""
+    da = make(np.zeros((frames, 1, 1)), grid="metres").isel(y=0, x=0, drop=True)
+    data = dask.array.zeros((frames, rows, columns), chunks=chunk, dtype="float32")
+    coords = make(shape=(2, rows, columns), grid="metres").coords
+    coords = {"time": da.time, "y": coords["y"], "x": coords["x"]}
+    attrs = make().attrs
+    return xr.DataArray(data, coords, ("time", "y", "x"), name="pr", attrs=attrs)
+
+
+def windows_of(da, t):
+    return len(da.stsr.plan(2, t, method="rainfarm").job.plan.windows)
+
+
+def test_graph_has_few_tasks_a_window():
+    # gather and assemble, draw, join, and one to become a chunk of the result
+    short, long = lazy_zeros(36), lazy_zeros(360)
+    tasks, windows = [], []
+    for da in (short, long):
+        fine = da.chunk(time=-1).stsr.upscale(2, 3, method="rainfarm")
+        tasks.append(len(fine.__dask_graph__()))
+        windows.append(windows_of(da, 3))
+    assert windows == [3, 30]
+    assert (tasks[1] - tasks[0]) / (windows[1] - windows[0]) <= 8
+
+
+def test_optimised_graph_has_three_tasks_a_window():
+    da = lazy_zeros(360).chunk(time=-1)
+    fine = da.stsr.upscale(2, 3, method="rainfarm")
+    (optimised,) = dask.optimize(fine)
+    assert len(optimised.__dask_graph__()) <= 6 * windows_of(da, 3) + 10
+
+
+def test_graph_grows_by_little_a_window_and_not_by_the_grid():
+    sizes = {}
+    for frames in (36, 360):
+        for rows in (4, 2000):
+            da = lazy_zeros(frames, rows, chunk=-1)
+            fine = da.stsr.upscale(2, 3, method="rainfarm", realizations=50)
+            graph = dict(fine.__dask_graph__())
+            sizes[frames, rows] = len(pickle.dumps(graph))
+    a_window = (sizes[360, 4] - sizes[36, 4]) / 27
+    assert a_window < 6000
+    # 2000 rows have edges of 16 kB: they stand in the graph once, not in each window
+    assert sizes[360, 2000] - sizes[360, 4] < 100_000
+
+
+def test_graph_has_the_same_keys_when_it_is_built_again():
+    options = {"method": "rainfarm", "seed": 3}
+    first, second = (
+        rain().chunk(time=8).stsr.upscale(2, 3, **options) for _ in range(2)
+    )
+    assert first.data.name == second.data.name
+    assert set(first.__dask_graph__()) == set(second.__dask_graph__())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 4},
+        {"method": "linear"},
+        {"conserve": "window"},
+        {"recipe": Recipe(0.01, 3, taper=0.2)},
+        {"realizations": 2},
+        {"t": 2},
+        {"s": 3},
+    ],
+)
+def test_other_requests_share_no_results(change):
+    """Were the keys the same, a cluster would hand out the result of another request."""
+    da = rain().chunk(time=8)
+    usual = {"s": 2, "t": 3, "method": "rainfarm", "seed": 3}
+    one, other = da.stsr.upscale(**usual), da.stsr.upscale(**usual | change)
+    drawn = [
+        {k for k in field.__dask_graph__() if str(k).startswith(("draw", "_join"))}
+        for field in (one, other)
+    ]
+    assert drawn[0]
+    joins = [{k for k in keys if str(k).startswith("_join")} for keys in drawn]
+    assert not joins[0] & joins[1]
+    together = dask.compute(one, other, scheduler="synchronous")
+    alone = other.compute(scheduler="synchronous")
+    np.testing.assert_array_equal(together[1], alone)
+
+
+def test_result_has_one_chunk_a_window():
+    da = rain().chunk(time=2)
+    fine = da.stsr.upscale(2, 3, method="rainfarm", realizations=3)
+    plan = da.stsr.plan(2, 3, method="rainfarm").job.plan
+    lengths = tuple(3 * (w.core_stop - w.core_start) for w in plan.windows)
+    assert fine.chunks == ((3,), lengths, (2 * ROWS,), (2 * COLUMNS,))
+    assert isinstance(fine.data._meta, np.ndarray)
+
+
+# laziness
+
+
+def test_nothing_is_computed_by_building(no_compute):
+    da = rain().chunk(time=4, y=2)
+    with no_compute():
+        fine = da.stsr.upscale(2, 3, method="rainfarm", realizations=2)
+        back = fine.stsr.coarsen(2, 3)
+        part = fine.sel(time=slice("2001-01-01T06", "2001-01-02"))
+        again = back.stsr.upscale(4, method="linear")
+        da.stsr.plan(2, 3, method="linear")
+        repr(fine)
+    assert fine.chunks and back.chunks and part.chunks and again.chunks
+
+
+def test_dataset_with_lazy_bounds_is_not_computed(no_compute):
+    ds = make_dataset("rotated", shape=(8, 3, 4)).chunk(time=2)
+    with no_compute():
+        fine = ds.stsr.upscale("pr", 2, 2, method="linear")
+        back = fine.stsr.coarsen("pr", 2, 2)
+    assert fine.pr.chunks and back.pr.chunks
+    np.testing.assert_allclose(back.pr, ds.pr, rtol=1e-6)
+
+
+def test_lazy_negative_values_are_not_looked_for(no_compute):
+    with no_compute():
+        (rain().chunk(time=4) - 1).assign_attrs(rain().attrs).stsr.upscale(
+            2, 2, method="linear"
+        )
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """First time of every window that is drawn, as hours from the start of 2001."""
+    found = []
+    linear = METHODS["linear"]
+    start = np.datetime64("2001-01-01", "us").astype(int)
+
+    def counted(task):
+        found.append(int((task.times[0] - start) // 3_600_000_000))
+        return linear(task)
+
+    monkeypatch.setitem(METHODS, "linear", counted)
+    return found
+
+
+def test_every_window_is_drawn_once(calls):
+    da = rain().chunk(time=3)
+    fine = da.stsr.upscale(2, 3, method="linear")
+    fine.compute(scheduler="synchronous")
+    windows = windows_of(da, 3)
+    assert len(calls) == len(set(calls)) == windows
+    calls.clear()
+    rain().stsr.upscale(2, 3, method="linear")
+    assert len(calls) == windows
+
+
+def test_time_slice_draws_only_the_windows_that_it_needs(calls):
+    da = rain(120).chunk(time=3)
+    fine = da.stsr.upscale(2, 3, method="linear")
+    windows = da.stsr.plan(2, 3, method="linear").job.plan.windows
+    assert len(windows) == 11
+    middle = windows[5]
+    part = fine.isel(time=slice(3 * middle.core_start, 3 * middle.core_stop))
+    whole = rain(120).stsr.upscale(2, 3, method="linear")
+    calls.clear()
+    values = part.compute(scheduler="synchronous")
+    expected = [5 + w.start for w in windows[4:7]]  # itself and its neighbours
+    assert sorted(calls) == expected
+    np.testing.assert_array_equal(values, whole.sel(time=values.time))
+
+
+def test_time_slice_reads_only_the_chunks_that_it_needs():
+    da = rain(120)
+    read = []
+
+    def loud(block, block_info=None):
+        read.append(block_info[0]["array-location"][0])
+        return block
+
+    chunked = da.chunk(time=10)
+    loud_field = chunked.copy(
+        data=dask.array.map_blocks(loud, chunked.data, dtype=da.dtype, meta=da.data[:0])
+    )
+    fine = loud_field.stsr.upscale(2, 3, method="linear")
+    fine[:30].compute(scheduler="synchronous")
+    assert max(stop for _, stop in read) <= 40
+
+
+def test_extreme_time_slices_give_the_bits_of_the_whole():
+    da = rain(60)
+    whole = da.stsr.upscale(2, 3, method="rainfarm", seed=1)
+    lazy = da.chunk(time=5).stsr.upscale(2, 3, method="rainfarm", seed=1)
+    for part in (slice(0, 1), slice(179, 180), slice(33, 40), slice(0, 180, 17)):
+        values = lazy[part].compute(scheduler="synchronous")
+        np.testing.assert_array_equal(values, whole[part])
+
+
+# map_blocks and coarsen
+
+
+@settings(max_examples=40)
+@given(
+    data=st.data(),
+    cells=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)),
+    factor=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)),
+)
+def test_map_blocks_of_any_chunks_equals_eager(data, cells, factor):
+    shape = (2, *(n * f for n, f in zip(cells, factor, strict=True)))
+    fine = np.random.default_rng(0).normal(size=shape)
+    chunks = tuple(tuple(data.draw(composition(n))) for n in shape)
+
+    def average(block, place):
+        """A mean that also looks up where it is, as weights do."""
+        assert [p.stop - p.start for p in place] == list(block.shape[-3:])
+        assert all(p.start % f == 0 for p, f in zip(place, factor, strict=True))
+        spots = np.ix_(*(np.arange(p.start, p.stop) for p in place))
+        return block_mean(block + sum(100.0 * i for i in spots), factor)
+
+    lazy = map_blocks(average, dask.array.from_array(fine, chunks), factor)
+    assert lazy.shape == (2, *cells)
+    eager = map_blocks(average, fine, factor)
+    np.testing.assert_allclose(lazy.compute(scheduler="synchronous"), eager, 1e-13)
+
+
+def test_map_blocks_keeps_chunks_that_hold_whole_blocks():
+    fine = dask.array.zeros((12, 6, 6), chunks=(6, 3, 6), dtype="float32")
+    means = map_blocks(lambda block, _: block_mean(block, (3, 3, 3)), fine, (3, 3, 3))
+    assert means.chunks == ((2, 2), (1, 1), (2,))
+    assert means.dtype == np.float32
+
+
+def test_map_blocks_merges_chunks_smaller_than_a_block():
+    fine = dask.array.ones((12, 4, 4), chunks=(1, 1, 1))
+    means = map_blocks(lambda block, _: block_mean(block, (4, 2, 4)), fine, (4, 2, 4))
+    assert means.chunks == ((1, 1, 1), (1, 1), (1,))
+    np.testing.assert_array_equal(means.compute(scheduler="synchronous"), 1.0)
+
+
+@settings(max_examples=25)
+@given(
+    data=st.data(),
+    kind=st.sampled_from(["rate", "amount", "state"]),
+    step=st.sampled_from([3_600_000_000, "month"]),
+    s=st.integers(1, 3),
+    t=st.integers(1, 4),
+)
+def test_coarsen_of_any_chunks_equals_eager(data, kind, step, s, t):
+    rng = np.random.default_rng(1)
+    values = rng.gamma(0.5, 2.0, (2 * t, 2 * s, 3 * s))
+    values[rng.random(values.shape) < 0.2] = np.nan
+    fine = make(values, kind=kind, step=step, dtype="float64")
+    if fine.sizes["time"] < 2 or fine.sizes["lat"] < 2:
+        return
+    chunks = {d: tuple(data.draw(composition(n))) for d, n in fine.sizes.items()}
+    lazy = fine.chunk(chunks).stsr.coarsen(s, t)
+    eager = fine.stsr.coarsen(s, t)
+    xr.testing.assert_allclose(lazy.compute(scheduler="synchronous"), eager, rtol=1e-12)
+    assert lazy.attrs.keys() == eager.attrs.keys()
+
+
+def test_upscale_blocks_and_upscale_now_are_one_function():
+    da = rain(30, dtype="float64")
+    meaning = cf.read(da)
+    job = prepare(meaning, 2, 3, method="rainfarm", realizations=2, conserve="window")
+    values = np.stack([da.values, 2 * da.values])
+    now = upscale_now(job, values, meaning.time_edges)
+    later = upscale_blocks(
+        job, dask.array.from_array(values, chunks=(1, 4, 2, 2)), meaning.time_edges
+    )
+    assert now.shape == later.shape == (2, 2, 90, 2 * ROWS, 2 * COLUMNS)
+    np.testing.assert_array_equal(later.compute(scheduler="synchronous"), now)
