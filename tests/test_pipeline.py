@@ -350,8 +350,10 @@ def test_temperature_is_refused_by_the_networks_only(model):
 
 def test_result_too_large_for_memory_is_refused(model, monkeypatch):
     monkeypatch.setattr("xstsr.pipeline.available_bytes", lambda: 1000)
-    with pytest.raises(PlanError, match=r"the result takes .* KiB.*da\.chunk"):
+    with pytest.raises(PlanError, match=r"KiB of it the result.*da\.chunk"):
         rain().stsr.upscale(10, 3, model=model)
+    with pytest.warns(AssumptionWarning, match=r"one window of 'pr' takes .* KiB"):
+        rain().chunk(time=1).stsr.upscale(10, 3, model=model)
 
 
 def test_factor_beyond_training_warns_for_the_networks_only(model):

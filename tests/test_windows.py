@@ -15,10 +15,10 @@ from xstsr.errors import DataError
 from xstsr.grid import areas_m2, refine_edges
 from xstsr.lazy import upscale_now
 from xstsr.methods import METHODS
-from xstsr.pipeline import prepare
+from xstsr.prepare import prepare
 from xstsr.plan import Plan, Span, make_plan, spans
 from xstsr.recipe import Recipe
-from xstsr.windows import Job, check_not_negative, draw, fields, join, reach
+from xstsr.windows import Job, check_values, draw, fields, join, reach
 
 START = int(month_edges(1, None)[0])  # 2001-01-01, where `make` begins
 
@@ -150,13 +150,22 @@ def test_weights_do_not_know_the_unit_of_length():
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.0], [-0.0], [np.nan, 2.0], [np.nan], []])
-def test_check_not_negative_lets_rain_pass(values):
-    check_not_negative(np.array(values))
+@pytest.mark.parametrize("kind", ["rate", "amount"])
+def test_check_values_lets_rain_pass(values, kind):
+    check_values(np.array(values), kind)
 
 
-def test_check_not_negative_tells_the_smallest_value():
+def test_check_values_tells_the_smallest_value():
+    values = np.array([1.0, -0.25, np.nan, -0.125], np.float32)
     with pytest.raises(DataError, match=r"smallest value is -0\.25.*da\.clip\(min=0\)"):
-        check_not_negative(np.array([1.0, -0.25, np.nan, -0.125], np.float32))
+        check_values(values, "amount")
+    check_values(values, "state")
+
+
+@pytest.mark.parametrize("kind", ["rate", "amount", "state"])
+def test_check_values_counts_infinities(kind):
+    with pytest.raises(DataError, match=r"2 values are infinite.*isfinite"):
+        check_values(np.array([1.0, np.inf, -np.inf, np.nan]), kind)
 
 
 def test_draw_refuses_negative_rain_but_not_negative_degrees():

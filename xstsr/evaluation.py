@@ -19,7 +19,7 @@ import xarray as xr
 from xstsr import cf
 from xstsr.errors import DataError, FactorError
 from xstsr.meaning import Meaning
-from xstsr.pipeline import space_time, upscale
+from xstsr.pipeline import upscale
 from xstsr.verify import score_table
 from xstsr.water import coarsen
 
@@ -130,7 +130,7 @@ def boxes(da: xr.DataArray, s: int, t: int, protocol: Protocol) -> list[xr.DataA
         Size and number of the boxes.
     """
     meaning = cf.read(da)
-    time, y, x = space_time(meaning)
+    time, y, x = meaning.core_dims
     da = da.transpose(time, y, x)
     side = s * max(2, round(protocol.side / s))
     frames = t * max(2, min(round(protocol.frames / t), da.sizes[time] // t))
@@ -335,7 +335,7 @@ def _rows(scores: xr.Dataset) -> list[dict[str, str | float]]:
 def _trimmed(da: xr.DataArray, s: int, t: int) -> xr.DataArray:
     """Cut a field to whole coarse cells."""
     meaning = cf.read(da)
-    dims = space_time(meaning)
+    dims = meaning.core_dims
     sizes = {d: da.sizes[d] // n * n for d, n in zip(dims, (t, s, s), strict=True)}
     if any(sizes[d] < 2 * n for d, n in zip(dims, (t, s, s), strict=True)):
         raise DataError(
@@ -348,7 +348,7 @@ def _trimmed(da: xr.DataArray, s: int, t: int) -> xr.DataArray:
 def _rates(da: xr.DataArray, meaning: Meaning) -> Array:
     """Values in mm h-1 (states in their own units), further dimensions first."""
     plain, _ = cf.strip(da)
-    plain = plain.transpose(*meaning.extra_dims, *space_time(meaning))
+    plain = plain.transpose(*meaning.extra_dims, *meaning.core_dims)
     return np.asarray(plain.values * meaning.rate_factor[:, None, None])
 
 

@@ -100,6 +100,11 @@ class Meaning:
         return "sum" if self.kind == "amount" else "point" if self.point else "mean"
 
     @property
+    def core_dims(self) -> tuple[str, str, str]:
+        """Return the dimensions of time, y and x."""
+        return self.time_dim, self.y_dim, self.x_dim
+
+    @property
     def spacing_km(self) -> float:
         """Return the representative spacing of the coarse cells in km."""
         return spacing_km(

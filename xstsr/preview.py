@@ -11,6 +11,7 @@ from xstsr.methods import NEURAL
 from xstsr.plan import BYTES_PER_PIXEL, Span, chunk_lengths
 from xstsr.windows import Job, fields
 
+COPIES = 5  # measured peak of drawing, blending and conserving, in windows
 PIXELS_PER_SECOND = 700_000  # one evaluation on two CPU cores, float32; order of size
 
 
@@ -73,7 +74,7 @@ class Preview:
         drawn = self.nbytes // self.shape[-3] * frames
         tile = _widest(plan.rows) * sy * _widest(plan.columns) * sx * frames
         needs_network = self.job.request.method in NEURAL
-        return 3 * drawn + (tile * BYTES_PER_PIXEL if needs_network else 0)
+        return COPIES * drawn + (tile * BYTES_PER_PIXEL if needs_network else 0)
 
     @property
     def seconds(self) -> float:

@@ -8,6 +8,7 @@ amounts summed over time. `conserve` makes any fine field agree with a coarse on
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import xarray as xr
@@ -19,7 +20,7 @@ from xstsr.errors import XstsrError
 from xstsr.grid import side_lengths
 from xstsr.lazy import map_blocks
 from xstsr.meaning import AssumptionWarning, Meaning
-from xstsr.pipeline import package_version, read_factor, space_time
+from xstsr.prepare import read_factor
 
 Array = np.ndarray
 
@@ -93,7 +94,7 @@ def _coarsen(da: xr.DataArray, meaning: Meaning, s: int, t: int) -> xr.DataArray
     factor = read_factor(s, t)
     cf.coarsened(meaning, s, t)  # refuses factors that do not divide
     plain, _ = cf.strip(da)
-    plain = plain.transpose(*meaning.extra_dims, *space_time(meaning))
+    plain = plain.transpose(*meaning.extra_dims, *meaning.core_dims)
     average = _Average.of(meaning, factor)
     data = map_blocks(average, plain.data, factor)
     return cf.relabel_coarse(
@@ -101,7 +102,7 @@ def _coarsen(da: xr.DataArray, meaning: Meaning, s: int, t: int) -> xr.DataArray
         meaning,
         s,
         t,
-        provenance={"operation": "coarsen", "version": package_version()},
+        provenance={"operation": "coarsen", "version": version("xstsr")},
     )
 
 
@@ -149,7 +150,7 @@ def conserve(
     note = f"conserve(factor={t}x{pair.factor[1]}x{pair.factor[2]})"
     out = pair.plain.copy(data=made.astype(pair.plain.dtype))
     history = [str(out.attrs["history"])] if "history" in out.attrs else []
-    out.attrs["history"] = "\n".join([*history, f"xstsr {package_version()}: {note}"])
+    out.attrs["history"] = "\n".join([*history, f"xstsr {version('xstsr')}: {note}"])
     return out.transpose(*map(str, fine.dims))
 
 
@@ -185,9 +186,9 @@ def check(
     means = block_mean(rates, pair.factor, pair.weights())
     means = means / pair.coarse.rate_factor[:, None, None]
     target = pair.coarse_values().astype(np.float64)
-    dims = (*pair.fine.extra_dims, *space_time(pair.coarse))
+    dims = (*pair.fine.extra_dims, *pair.coarse.core_dims)
     attrs = {"units": pair.coarse.units, "long_name": "fine minus coarse"}
-    labels = {d: pair.coarse_plain[d] for d in space_time(pair.coarse)}
+    labels = {d: pair.coarse_plain[d] for d in pair.coarse.core_dims}
     area = pair.coarse.area()
     return Receipt(
         xr.Dataset(
@@ -262,7 +263,7 @@ class Receipt:
         """Total water of both fields in kg, the mean over realizations for the fine."""
         meaning, data = self.meaning, self.dataset
         depth = meaning.rate_factor * meaning.step_hours()  # mm, that is kg m-2
-        dims = space_time(meaning)
+        dims = meaning.core_dims
         column = xr.DataArray(depth, dims=dims[0]) * data.area
         coarse = float((data.coarse * column).sum())
         # a cell without fine data has lost all that it held
@@ -342,9 +343,9 @@ class _Pair:
                 "field."
             )
         plain = cf.strip(fine)[0].transpose(
-            *meanings[0].extra_dims, *space_time(meanings[0])
+            *meanings[0].extra_dims, *meanings[0].core_dims
         )
-        coarse_plain = cf.strip(coarse)[0].transpose(*space_time(meanings[1]))
+        coarse_plain = cf.strip(coarse)[0].transpose(*meanings[1].core_dims)
         return cls(plain, coarse_plain, *meanings, (t, s, s))
 
     def fine_values(self) -> Array:

@@ -58,7 +58,7 @@ class Config:
     spec: ModelSpec = field(default_factory=ModelSpec)
     draw: Draw = field(default_factory=Draw)
     mean_steps: int = 1000
-    residual_steps: int = 4800
+    residual_steps: int = 4300
     rate: float = 1e-3
     floor: float = 0.02
     warmup: int = 100

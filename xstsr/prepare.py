@@ -1,0 +1,201 @@
+"""From a meaning and a wish to a `Job`: options checked, work planned.
+
+Values only: no labelled array comes in here.
+"""
+
+import warnings
+from operator import index
+from os import PathLike, fspath
+
+import numpy as np
+
+from xstsr.errors import FactorError, XstsrError
+from xstsr.meaning import AssumptionWarning, Meaning
+from xstsr.methods import (
+    HALO,
+    NEURAL,
+    STOCHASTIC,
+    Request,
+    check_method,
+    choose_device,
+)
+from xstsr.plan import Plan, make_plan
+from xstsr.recipe import MAX_FRAMES, Recipe
+from xstsr.units import to_mm, to_mm_per_hour
+from xstsr.windows import Job, Mode
+
+S_TRAINED, T_TRAINED = 25, 6
+
+
+def prepare(
+    meaning: Meaning,
+    s: int,
+    t: int,
+    *,
+    realizations: int | None = None,
+    seed: int = 0,
+    method: str = "diffusion",
+    model: str | PathLike[str] = "default",
+    conserve: Mode = "cell",
+    recipe: Recipe | None = None,
+    steps: int | None = None,
+    device: str | None = None,
+) -> Job:
+    """Check the options and plan the work; the arguments are those of `upscale`."""
+    factor = read_factor(s, t)
+    name, sha256 = _known_model(model, method, meaning)
+    _warn_beyond(s, t, method)
+    request = Request(
+        method=method,
+        factor=factor,
+        spacing_km=meaning.spacing_km / s,
+        step_minutes=meaning.step_minutes / t,
+        recipe=recipe or Recipe.for_factors(s, t, step=meaning.step_minutes),
+        realizations=_realizations(realizations, method),
+        seed=_whole(seed, "seed", least=0),
+        model=name,
+        fingerprint=sha256,
+        steps=None if steps is None else _whole(steps, "steps", least=1),
+        device=choose_device(device) if method in NEURAL else "cpu",
+    )
+    return make_job(meaning, request, conserve)
+
+
+def make_job(meaning: Meaning, request: Request, mode: Mode) -> Job:
+    """Plan the work: everything that a window must know, and nothing labelled.
+
+    Parameters
+    ----------
+    meaning : Meaning
+        Of the coarse field.
+    request : Request
+        What is asked for.
+    mode : str
+        What is conserved.
+    """
+    if mode not in ("cell", "window", "none"):
+        raise XstsrError(
+            f"cannot conserve={mode!r}: choose 'cell' (every coarse cell and step), "
+            "'window' (every time window) or 'none'."
+        )
+    return Job(
+        request=request,
+        plan=make_windows(meaning, request),
+        kind=meaning.kind,
+        unit=_unit(meaning),
+        mode=mode,
+        y_edges=meaning.y_edges,
+        x_edges=meaning.x_edges,
+        geometry=meaning.geometry,
+        metres_per_unit=meaning.metres_per_unit,
+    )
+
+
+def make_windows(meaning: Meaning, request: Request) -> Plan:
+    """Cut the record into windows with the context that the method needs."""
+    t = request.factor[0]
+    # beyond the reach of attention, two frames for the convolutions in time
+    halo = (
+        request.recipe.context // 2 + 2
+        if request.method in NEURAL
+        else HALO[request.method]
+    )
+    step = int(np.median(np.diff(meaning.time_edges)))
+    numbers = [int(edge) // step for edge in meaning.time_edges[:-1]]
+    return make_plan(
+        numbers,
+        meaning.shape[1:],
+        request.factor,
+        halo=halo,
+        core=max(2 * MAX_FRAMES // t, halo, 1),
+        short_core=max(MAX_FRAMES // t, halo, 1),
+    )
+
+
+def read_factor(s: int, t: int) -> tuple[int, int, int]:
+    """Check the factors and give them as (t, s, s).
+
+    Parameters
+    ----------
+    s, t : int
+        Factors in space and in time, 1 or more.
+
+    Raises
+    ------
+    FactorError
+        One of them is no whole number, or below 1.
+    """
+    for name, value in (("s", s), ("t", t)):
+        try:
+            good = not isinstance(value, bool) and index(value) >= 1
+        except TypeError:
+            good = False
+        if not good:
+            raise FactorError(
+                f"cannot use {name}={value!r}: a factor is a whole number of "
+                "1 or more, such as s=10, t=3."
+            )
+    return index(t), index(s), index(s)
+
+
+def _warn_beyond(s: int, t: int, method: str) -> None:
+    """Say that the networks have not seen such factors."""
+    if method in NEURAL and (s > S_TRAINED or t > T_TRAINED):
+        warnings.warn(
+            f"s={s}, t={t} lies beyond what the model was trained for (s <= "
+            f"{S_TRAINED}, t <= {T_TRAINED})",
+            AssumptionWarning,
+            stacklevel=4,
+        )
+
+
+def _realizations(count: int | None, method: str) -> tuple[int, ...]:
+    """List the realizations to draw."""
+    check_method(method)
+    if count is None:
+        return (0,)
+    if method not in STOCHASTIC:
+        raise XstsrError(
+            f"cannot draw realizations={count!r} with method={method!r}: it gives one "
+            f"field. Leave realizations out, or choose one of {sorted(STOCHASTIC)}."
+        )
+    return tuple(range(_whole(count, "realizations", least=1)))
+
+
+def _whole(value: int, name: str, *, least: int) -> int:
+    """Check a whole number."""
+    try:
+        if not isinstance(value, bool) and index(value) >= least:
+            return index(value)
+    except TypeError:
+        pass
+    raise XstsrError(
+        f"cannot use {name}={value!r}: it is a whole number of {least} or more."
+    )
+
+
+def _known_model(
+    model: str | PathLike[str], method: str, meaning: Meaning
+) -> tuple[str, str]:
+    """Find the model and its fingerprint; refuse what it does not know."""
+    name = fspath(model)
+    if method not in NEURAL:
+        return name, ""
+    from xstsr.diffusion.checkpoint import available, find, fingerprint
+
+    if meaning.kind == "state":
+        raise XstsrError(
+            f"cannot upscale {meaning.name!r} [{meaning.units}] with "
+            f"method={method!r}: the model {name!r} knows precipitation only. Use "
+            "method='linear'."
+        )
+    if name not in available():
+        name = str(find(name).resolve())  # workers may stand in another folder
+    return name, fingerprint(name)
+
+
+def _unit(meaning: Meaning) -> float:
+    """Find mm h-1 per unit of a rate, mm per unit of an amount, 1 for a state."""
+    if meaning.kind == "amount":
+        return to_mm(meaning.units)
+    return to_mm_per_hour(meaning.units) if meaning.kind == "rate" else 1.0
