@@ -65,8 +65,7 @@ def upscale(
     model : str
         Name or path of a checkpoint.
     conserve : str
-        ``"cell"``: every coarse cell and step keeps its water; ``"window"``: each time
-        window does; ``"none"``.
+        What keeps its water: each ``"cell"`` and step, each ``"window"``, or ``"none"``.
     recipe : Recipe, optional
         Noise amplitude, context and taper; by default the paper's rule.
     steps : int, optional
