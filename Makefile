@@ -8,12 +8,15 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint skill format clean
+
+SKILL := --factors 4x2,10x3,25x6,7x1,13x5,1x3 --realizations 8 --boxes 1
 
 help:
 	@echo "make demo    upscale real radar rain; writes xstsr-demo/fine.zarr and fine.png"
 	@echo "make test    all tests and the examples in docstrings (ARGS='-k conserve' to choose)"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict, codespell"
+	@echo "make skill   score the model on ../shared/data/test; writes benchmarks/skill.md"
 	@echo "make format  let ruff rewrite the files"
 	@echo "make clean   remove .venv, caches and the demo's output"
 
@@ -38,6 +41,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict xstsr
 	$(BIN)/codespell
+
+skill: $(STAMP)
+	$(BIN)/xstsr evaluate ../shared/data/test/*.nc $(SKILL) --out benchmarks/skill.md $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xstsr
-from tests.models import write_tiny_model
+from tests.models import tiny_model, write_tiny_model
 from tests.strategies import cf_dataarrays, factors, make
+from xstsr.diffusion.checkpoint import save_model
 from xstsr.errors import (
     CFError,
     CheckpointError,
@@ -358,11 +359,22 @@ def test_result_too_large_for_memory_is_refused(model, monkeypatch):
 
 def test_factor_beyond_training_warns_for_the_networks_only(model):
     da = rain(2, 2, 2)
-    with pytest.warns(AssumptionWarning, match=r"s=26, t=1 lies beyond"):
+    with pytest.warns(
+        AssumptionWarning, match=r"beyond what the model has seen: s=26, t=1"
+    ):
         da.stsr.upscale(26, 1, method="mean", model=model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         da.stsr.upscale(26, 1, method="nearest", label="left")
+
+
+def test_grid_beyond_training_warns(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(tiny_model(), path, {"spacing_km": [1, 4], "step_minutes": [5, 36]})
+    with pytest.warns(AssumptionWarning, match=r"0\.5 km, trained with 1 to 4 km"):
+        rain(2, 2, 2).stsr.upscale(2, 6, model=path)
+    with pytest.warns(AssumptionWarning, match=r"60 min, trained with 5 to 36 min"):
+        rain(2, 2, 2).stsr.upscale(1, 1, method="mean", model=path)
 
 
 @pytest.mark.parametrize("method", ALL)

@@ -1,6 +1,7 @@
 """Training: what is drawn, what is fitted, and that a stopped run goes on."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xstsr
 from tests.models import SPEC, tiny_model
 from tests.strategies import make
 from xstsr.diffusion.checkpoint import load_model
@@ -218,12 +220,30 @@ def test_train_refuses_events_too_small_for_the_crops(tmp_path):
 
 def test_config_is_read_from_toml(tmp_path):
     path = tmp_path / "small.toml"
-    path.write_text("residual_steps = 7\n[draw]\ns = [2, 4]\n[spec.mean]\nblocks = 1\n")
-    config = read_config(path)
+    path.write_text(
+        "residual_steps = 7\n[draw]\ns = [2, 4]\n[spec.mean]\nblocks = 1\n"
+        '[card]\ntitle = "small"\n'
+    )
+    config, card = read_config(path)
+    assert card == {"title": "small"}
     assert config.residual_steps == 7
     assert config.draw.s == (2, 4)
     assert config.spec.mean.blocks == 1
     assert config.mean_steps == Config().mean_steps
+
+
+def test_config_that_is_no_toml_is_refused(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text("residual_steps: 7")
+    with pytest.raises(XstsrError, match=r"bad\.toml.*Write it in TOML"):
+        read_config(path)
+
+
+def test_config_of_the_default_model_is_the_default():
+    path = Path(xstsr.__file__).parent / "training" / "default.toml"
+    config, card = read_config(path)
+    assert config == Config()
+    assert card["spacing_km"] == [0.9, 4.0]
 
 
 def test_config_with_an_unknown_name_is_refused(tmp_path):

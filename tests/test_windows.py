@@ -15,8 +15,8 @@ from xstsr.errors import DataError
 from xstsr.grid import areas_m2, refine_edges
 from xstsr.lazy import upscale_now
 from xstsr.methods import METHODS
-from xstsr.prepare import prepare
 from xstsr.plan import Plan, Span, make_plan, spans
+from xstsr.prepare import prepare
 from xstsr.recipe import Recipe
 from xstsr.windows import Job, check_values, draw, fields, join, reach
 

@@ -65,7 +65,7 @@ def upscale(
     model : str
         Name or path of a checkpoint.
     conserve : str
-        What keeps its water: each ``"cell"`` and step, each ``"window"``, or ``"none"``.
+        What keeps its water: each ``"cell"``, each time ``"window"``, or ``"none"``.
     recipe : Recipe, optional
         Noise amplitude, context and taper; by default the paper's rule.
     steps : int, optional

@@ -44,7 +44,6 @@ def prepare(
     """Check the options and plan the work; the arguments are those of `upscale`."""
     factor = read_factor(s, t)
     name, sha256 = _known_model(model, method, meaning)
-    _warn_beyond(s, t, method)
     request = Request(
         method=method,
         factor=factor,
@@ -58,6 +57,7 @@ def prepare(
         steps=None if steps is None else _whole(steps, "steps", least=1),
         device=choose_device(device) if method in NEURAL else "cpu",
     )
+    _warn_beyond(request)
     return make_job(meaning, request, conserve)
 
 
@@ -138,12 +138,28 @@ def read_factor(s: int, t: int) -> tuple[int, int, int]:
     return index(t), index(s), index(s)
 
 
-def _warn_beyond(s: int, t: int, method: str) -> None:
-    """Say that the networks have not seen such factors."""
-    if method in NEURAL and (s > S_TRAINED or t > T_TRAINED):
+def _warn_beyond(request: Request) -> None:
+    """Say where the networks have not been: factors, spacings, steps."""
+    if request.method not in NEURAL:
+        return
+    from xstsr.diffusion.checkpoint import read_header
+
+    t, s, _ = request.factor
+    card = read_header(request.model)["card"]
+    told = []
+    if s > S_TRAINED or t > T_TRAINED:
+        told.append(f"s={s}, t={t}, trained with s <= {S_TRAINED} and t <= {T_TRAINED}")
+    for value, key, unit in (
+        (request.spacing_km, "spacing_km", "km"),
+        (request.step_minutes, "step_minutes", "min"),
+    ):
+        low, high = card.get(key, (0.0, float("inf")))
+        if not 0.8 * low <= value <= 1.25 * high:
+            told.append(f"{value:.3g} {unit}, trained with {low:g} to {high:g} {unit}")
+    for note in told:
         warnings.warn(
-            f"s={s}, t={t} lies beyond what the model was trained for (s <= "
-            f"{S_TRAINED}, t <= {T_TRAINED})",
+            f"the fine grid lies beyond what the model has seen: {note}; see "
+            "evaluate() before you trust it",
             AssumptionWarning,
             stacklevel=4,
         )

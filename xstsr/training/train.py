@@ -65,7 +65,8 @@ def train(
         The folder holds a run with other settings.
     """
     if isinstance(config, str | Path):
-        config = read_config(Path(config))
+        config, written = read_config(Path(config))
+        card = {**written, **(card or {})}
     chosen = config or Config()
     events = _events(data, name)
     folder = Path(out)
@@ -82,8 +83,7 @@ def train(
         run.go(events, minutes=minutes, report=report)
     told = {
         "training data": [e.name for e in events],
-        "steps": run.step,
-        "held-out factors": "s 7, 13, 20; t 5",
+        "training steps": run.step,
         **(card or {}),
     }
     path = folder / MODEL
@@ -108,22 +108,34 @@ def pack_events(
     save_pack(read_events([Path(d) for d in data], name), target)
 
 
-def read_config(path: Path) -> Config:
-    """Read a training configuration from TOML; what it does not name stays as it is.
+def read_config(path: Path) -> tuple[Config, dict[str, Any]]:
+    """Read a training configuration and a model card from TOML.
+
+    What the file does not name stays as in `Config`.
 
     Parameters
     ----------
     path : Path
-        A file such as ``residual_steps = 20000`` with a table ``[draw]``.
+        A file such as ``residual_steps = 20000`` with tables ``[draw]`` and ``[card]``.
+
+    Returns
+    -------
+    tuple of Config and dict
 
     Raises
     ------
     XstsrError
-        It names something that a configuration does not have.
+        It is no TOML, or names something that a configuration does not have.
     """
-    given = tomllib.loads(path.read_text(encoding="utf-8"))
-    config: Config = _updated(Config(), given, str(path))
-    return config
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise XstsrError(
+            f"cannot read the configuration {str(path)!r}: {error}. Write it in TOML, "
+            "as residual_steps = 20000."
+        ) from error
+    card = given.pop("card", {})
+    return _updated(Config(), given, str(path)), card
 
 
 def _updated(base: Any, given: Mapping[str, Any], where: str) -> Any:
