@@ -172,8 +172,8 @@ def composition(draw, n):
 
 
 def test_negative_rain_is_refused_where_it_is_computed():
-    da = rain()
-    da[30, 1, 1] = -1.5
+    da = rain(90)
+    da[-1, 1, 1] = -1.5
     lazy = da.chunk(time=8).stsr.upscale(2, 2, method="linear")
     with pytest.raises(DataError, match=r"smallest value is -1\.5"):
         lazy.compute(scheduler="synchronous")

@@ -43,6 +43,12 @@ class DataArrayAccessor:
         """Tell what `upscale` would do, and compute nothing."""
         return pipeline.plan(self._da, s, t, **options)
 
+    def evaluate(self, s: int, t: int = 1, **options: Any) -> xr.Dataset:
+        """Coarsen, upscale, and score every method: `xstsr.evaluation.evaluate`."""
+        from xstsr.evaluation import evaluate
+
+        return evaluate(self._da, s, t, **options)
+
 
 @xr.register_dataset_accessor("stsr")
 class DatasetAccessor:

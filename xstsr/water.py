@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from xstsr import cards, cf
-from xstsr import conserve as conservation
 from xstsr.blocks import block_mean
+from xstsr.conserve import conserve as conserve_blocks
 from xstsr.errors import XstsrError
 from xstsr.grid import side_lengths
 from xstsr.lazy import map_blocks
@@ -139,7 +139,7 @@ def conserve(
     t = pair.factor[0]
     values = pair.fine_values() * pair.fine.fine_rate_factor(1)[:, None, None]
     target = pair.coarse_values() * pair.coarse.rate_factor[:, None, None]
-    made = conservation.conserve(
+    made = conserve_blocks(
         values,
         target,
         pair.factor,

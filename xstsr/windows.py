@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from xstsr import conserve as conservation
+from xstsr.conserve import conserve
 from xstsr.errors import DataError
 from xstsr.grid import Geometry, areas_m2, refine_edges
 from xstsr.meaning import HOUR, Kind
@@ -146,7 +146,7 @@ def join(
     t = job.request.factor[0]
     raw = _blend(job, parts, window).astype(coarse.dtype, copy=False)
     rates = coarse.astype(np.float64) * job.to_rate(edges)
-    fine = conservation.conserve(
+    fine = conserve(
         raw,
         rates[None],
         job.request.factor,

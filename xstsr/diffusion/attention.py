@@ -93,9 +93,9 @@ class TemporalAttention(_Attention):
         tokens = tokens.permute(0, 3, 1, 2).reshape(
             b * height * width, frames, channels
         )
-        bias = self._relative(frames, step, horizon).repeat_interleave(
-            height * width, 0
-        )
+        bias = self._relative(frames, step, horizon)
+        if b > 1:  # one window's bias is the same for all of its pixels
+            bias = bias.repeat_interleave(height * width, 0)
         mixed = self.attend(tokens, bias).view(b, height, width, frames, channels)
         out: Tensor = x + mixed.permute(0, 3, 4, 1, 2).reshape_as(x)
         return out
