@@ -215,9 +215,9 @@ def _constrain(
         x = _clipped(x, 0.0, CEILING)
     w = None if weights is None else rows(weights, factor)
     blocks = _Blocks(factor, w, norm_rows(factor, w))
-    # One NaN makes its sum NaN: on numpy this spares complete slabs the mask.
+    # One NaN makes the sum NaN: on numpy this spares complete slabs the mask.
     missing = None
-    if _maybe(xp.isnan(sum_rows(x, factor))):
+    if _maybe(xp.isnan(xp.sum(x))):
         missing = xp.isnan(x)
         x = _filled(x, missing, 0.0)
         norm = norm_rows(factor, w, ~missing)
