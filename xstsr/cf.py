@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from xstsr.cell_methods import axis_names
 from xstsr.cf_axes import Axes, bounds_name, find_axes, space_edges
-from xstsr.cf_coords import coarsened, eager, strip
+from xstsr.cf_coords import coarsened, eager, strip, wrap
 from xstsr.cf_kind import ALIASES, Quantity, classify
 from xstsr.cf_write import dataset, relabel, relabel_coarse
 from xstsr.errors import CFError, DataError, GridError
@@ -46,6 +46,7 @@ __all__ = [
     "relabel",
     "relabel_coarse",
     "strip",
+    "wrap",
 ]
 
 Array = NDArray[Any]

@@ -151,7 +151,7 @@ def conserve(
     out = pair.plain.copy(data=made.astype(pair.plain.dtype))
     history = [str(out.attrs["history"])] if "history" in out.attrs else []
     out.attrs["history"] = "\n".join([*history, f"xstsr {version('xstsr')}: {note}"])
-    return out.transpose(*map(str, fine.dims))
+    return cf.wrap(out.transpose(*map(str, fine.dims)), pair.fine.pint_units)
 
 
 def check(
@@ -174,7 +174,7 @@ def check(
     -------
     Receipt
         Prints as text, shows as a card in Jupyter; ``.dataset`` holds the residual of
-        every coarse cell.
+        every coarse cell, in the units of `coarse` and, for water, in mm or kg m-2.
 
     Raises
     ------
@@ -184,23 +184,23 @@ def check(
     pair = _Pair.read(fine, coarse, cell_methods, label)
     rates = pair.fine_values() * pair.fine.fine_rate_factor(1)[:, None, None]
     means = block_mean(rates, pair.factor, pair.weights())
-    means = means / pair.coarse.rate_factor[:, None, None]
     target = pair.coarse_values().astype(np.float64)
+    residual = means / pair.coarse.rate_factor[:, None, None] - target
     dims = (*pair.fine.extra_dims, *pair.coarse.core_dims)
     attrs = {"units": pair.coarse.units, "long_name": "fine minus coarse"}
-    labels = {d: pair.coarse_plain[d] for d in pair.coarse.core_dims}
-    area = pair.coarse.area()
-    return Receipt(
-        xr.Dataset(
-            {
-                "residual": (dims, means - target, attrs),
-                "coarse": (dims[-3:], target, {"units": pair.coarse.units}),
-                "area": (dims[-2:], area, {"units": "m2"}),
-            },
-            labels,
-        ),
-        pair.coarse,
+    table = xr.Dataset(
+        {
+            "residual": (dims, residual, attrs),
+            "coarse": (dims[-3:], target, {"units": pair.coarse.units}),
+            "area": (dims[-2:], pair.coarse.area(), {"units": "m2"}),
+        },
+        {d: pair.coarse_plain[d] for d in pair.coarse.core_dims},
     )
+    if pair.coarse.kind != "state":
+        column = _column(pair.coarse)
+        attrs = {"units": column.attrs["units"], "long_name": "water gained in a step"}
+        table["water"] = (table.residual * column).transpose(*dims).assign_attrs(attrs)
+    return Receipt(table, pair.coarse)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +210,8 @@ class Receipt:
     Parameters
     ----------
     dataset : Dataset
-        ``residual`` (fine minus coarse), ``coarse`` and ``area``.
+        ``residual`` (fine minus coarse), ``coarse`` and ``area``; for rates and amounts
+        ``water``, the residual summed over a step.
     meaning : Meaning
         Of the coarse field.
     """
@@ -254,6 +255,9 @@ class Receipt:
             ("largest relative residual", f"{self.relative:.1e}"),
         ]
         if self.meaning.kind != "state":
+            gained, unit = self.dataset.water, self.dataset.water.attrs["units"]
+            most = float(np.abs(gained).max())
+            told.append(("largest in a step", f"{most:.3g} {unit}"))
             coarse, fine = self._water()
             told.insert(1, ("water in", f"{coarse:.6g} kg"))
             told.insert(2, ("water out", f"{fine:.6g} kg"))
@@ -261,14 +265,12 @@ class Receipt:
 
     def _water(self) -> tuple[float, float]:
         """Total water of both fields in kg, the mean over realizations for the fine."""
-        meaning, data = self.meaning, self.dataset
-        depth = meaning.rate_factor * meaning.step_hours()  # mm, that is kg m-2
-        dims = meaning.core_dims
-        column = xr.DataArray(depth, dims=dims[0]) * data.area
+        data = self.dataset
+        column = _column(self.meaning) * data.area
         coarse = float((data.coarse * column).sum())
         # a cell without fine data has lost all that it held
         residual = data.residual.fillna(-data.coarse)
-        gained = (residual * column).sum(list(dims))
+        gained = (residual * column).sum(list(self.meaning.core_dims))
         return coarse, coarse + float(gained.mean())
 
     def __repr__(self) -> str:
@@ -276,6 +278,13 @@ class Receipt:
 
     def _repr_html_(self) -> str:
         return cards.html(f"Mass receipt of {self.meaning.name}", self.lines)
+
+
+def _column(meaning: Meaning) -> xr.DataArray:
+    """Depth of water in mm, that is kg m-2, that one unit means in each step."""
+    unit = "kg m-2" if "kg" in meaning.units else "mm"
+    depth = meaning.rate_factor * meaning.step_hours()
+    return xr.DataArray(depth, dims=meaning.time_dim, attrs={"units": unit})
 
 
 @dataclass(frozen=True, eq=False)

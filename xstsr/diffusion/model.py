@@ -35,7 +35,7 @@ class Settings:
 
     steps: int = 8
     sigma_min: float = 0.03
-    sigma_max: float = 25.0
+    sigma_max: float = 80.0
     rho: float = 7.0
     sampler: str = "dpm-solver++"
 
