@@ -10,7 +10,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint skill format clean
 
-SKILL := --factors 4x2,10x3,25x6,7x1,13x5,1x3 --realizations 8 --boxes 1
+SKILL := --factors 4x2,10x3,25x6,7x1 --realizations 8 --boxes 1 --frames 12
 
 help:
 	@echo "make demo    upscale real radar rain; writes xstsr-demo/fine.zarr and fine.png"

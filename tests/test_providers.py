@@ -104,7 +104,8 @@ def era5_mtpr():
         "units": "kg m**-2 s**-1",
     }
     values = rain(6, 5, 4) / 3600
-    return era5("mtpr", values, attrs, "taken for a mean over each step", 3600, "mean")
+    told = "taken for a mean over each step|at the end of their steps"
+    return era5("mtpr", values, attrs, told, 3600, "mean")
 
 
 def cmip6():

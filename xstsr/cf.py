@@ -381,7 +381,7 @@ def _hinted_label(
         return "left", _Notes()  # so that every coarse time is also a fine time
     hint = _check_label(da[dim].attrs.get("xstsr_label"))
     alias = ALIASES.get(str(da.name).lower())
-    if hint or alias is None or alias.label is None or quantity.kind != "amount":
+    if hint or alias is None or alias.label is None or quantity.kind == "state":
         return hint, _Notes()
     text = (
         f"{da.name!r} is taken for {alias.source}, whose labels are at the end of "

@@ -39,6 +39,8 @@ class Alias:
 
 ALIASES: dict[str, Alias] = {
     "tp": Alias("ERA5 total precipitation", "m", "right"),
+    "mtpr": Alias("ERA5 mean total precipitation rate", "kg m-2 s-1", "right"),
+    "avg_tprate": Alias("ERA5 mean total precipitation rate", "kg m-2 s-1", "right"),
     "rr": Alias("E-OBS daily precipitation", "mm"),
     "pr": Alias("CMIP or HYRAS precipitation"),
     "precipitation": Alias("IMERG precipitation"),

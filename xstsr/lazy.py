@@ -135,11 +135,7 @@ def map_blocks(
         return average(fine, whole).astype(fine.dtype)
     import dask.array
 
-    chunks = [
-        _whole_blocks(c, f) for c, f in zip(fine.chunks[-3:], factor, strict=True)
-    ]
-    aligned = fine.rechunk((*fine.chunks[:-3], *chunks))
-    coarse = [tuple(n // f for n in c) for c, f in zip(chunks, factor, strict=True)]
+    aligned, coarse = _aligned(fine, factor)
 
     def piece(block: Array, block_info: Any = None) -> Array:
         place = block_info[0]["array-location"][-3:]
@@ -149,6 +145,59 @@ def map_blocks(
         piece, aligned, dtype=fine.dtype, chunks=(*fine.chunks[:-3], *coarse)
     )
     return means
+
+
+def map_pairs(
+    rule: Callable[[Array, Array, Sequence[slice]], Array],
+    fine: "Array | dask.array.Array",
+    coarse: "Array | dask.array.Array",
+    factor: tuple[int, int, int],
+) -> "Array | dask.array.Array":
+    """Apply a rule to the blocks of a fine field and the cells of a coarse one.
+
+    Parameters
+    ----------
+    rule : callable
+        Takes a fine piece, shape (..., n t, m sy, k sx), its coarse cells, shape
+        (n, m, k), and the slices where the fine piece lies.
+    fine : array, shape (..., T t, Y sy, X sx)
+        numpy or dask.
+    coarse : array, shape (T, Y, X)
+        numpy or dask.
+    factor : tuple of int
+        (t, sy, sx).
+
+    Returns
+    -------
+    array, of the shape and dtype of `fine`; lazy if one of both is
+    """
+    if isinstance(fine, np.ndarray) and isinstance(coarse, np.ndarray):
+        whole = [slice(0, n) for n in fine.shape[-3:]]
+        return rule(fine, coarse, whole).astype(fine.dtype)
+    import dask.array
+
+    aligned, chunks = _aligned(dask.array.asanyarray(fine), factor)
+
+    def piece(block: Array, cells: Array, block_info: Any = None) -> Array:
+        place = block_info[0]["array-location"][-3:]
+        return rule(block, cells, [slice(*p) for p in place]).astype(block.dtype)
+
+    matched = dask.array.asanyarray(coarse).rechunk(tuple(chunks))
+    made: dask.array.Array = dask.array.map_blocks(
+        piece, aligned, matched, dtype=fine.dtype, chunks=aligned.chunks
+    )
+    return made
+
+
+def _aligned(
+    fine: "dask.array.Array", factor: tuple[int, int, int]
+) -> "tuple[dask.array.Array, list[tuple[int, ...]]]":
+    """Rechunk to whole blocks; also the chunks of the coarse field."""
+    chunks = [
+        _whole_blocks(c, f) for c, f in zip(fine.chunks[-3:], factor, strict=True)
+    ]
+    coarse = [tuple(n // f for n in c) for c, f in zip(chunks, factor, strict=True)]
+    return fine.rechunk((*fine.chunks[:-3], *chunks)), coarse
 
 
 def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
@@ -172,7 +221,8 @@ def _delayed_frames(coarse: "dask.array.Array", start: int, stop: int) -> Any:
 
     part = coarse[:, start:stop]
     part = part.rechunk(part.shape)
-    (block,) = part.to_delayed().ravel()
+    # not optimised here: fused, each window would read its source chunks anew
+    (block,) = part.to_delayed(optimize_graph=False).ravel()
     return delayed(np.asarray, pure=True)(block)
 
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -18,7 +19,7 @@ from xstsr.blocks import block_mean
 from xstsr.conserve import conserve as conserve_blocks
 from xstsr.errors import XstsrError
 from xstsr.grid import side_lengths
-from xstsr.lazy import map_blocks
+from xstsr.lazy import map_blocks, map_pairs
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.prepare import read_factor
 
@@ -95,7 +96,8 @@ def _coarsen(da: xr.DataArray, meaning: Meaning, s: int, t: int) -> xr.DataArray
     cf.coarsened(meaning, s, t)  # refuses factors that do not divide
     plain, _ = cf.strip(da)
     plain = plain.transpose(*meaning.extra_dims, *meaning.core_dims)
-    average = _Average.of(meaning, factor)
+    is_amount = meaning.kind == "amount"
+    average = _Average(_Sides.of(meaning, equal_steps=is_amount), factor, is_amount)
     data = map_blocks(average, plain.data, factor)
     return cf.relabel_coarse(
         data,
@@ -119,7 +121,7 @@ def conserve(
     ----------
     fine : DataArray
         On a grid that splits each coarse cell and step evenly; further dimensions,
-        such as ``realization``, are free.
+        such as ``realization``, are free. Chunked input stays lazy.
     coarse : DataArray
         Whose water is to be kept.
     cell_methods, label : str, optional
@@ -136,19 +138,17 @@ def conserve(
         The grids do not match.
     """
     pair = _Pair.read(fine, coarse, cell_methods, label)
-    t = pair.factor[0]
-    values = pair.fine_values() * pair.fine.fine_rate_factor(1)[:, None, None]
-    target = pair.coarse_values() * pair.coarse.rate_factor[:, None, None]
-    made = conserve_blocks(
-        values,
-        target,
+    rule = _Conserve(
+        _Sides.of(pair.fine),
         pair.factor,
-        weights=pair.weights(),
-        constraint="additive" if pair.fine.kind == "state" else "multiplicative",
+        pair.fine.fine_rate_factor(1),
+        pair.coarse.rate_factor,
+        "additive" if pair.fine.kind == "state" else "multiplicative",
     )
-    made = made / pair.fine.fine_rate_factor(1)[:, None, None]
-    note = f"conserve(factor={t}x{pair.factor[1]}x{pair.factor[2]})"
-    out = pair.plain.copy(data=made.astype(pair.plain.dtype))
+    made = map_pairs(rule, pair.plain.data, pair.coarse_plain.data, pair.factor)
+    t, s, _ = pair.factor
+    note = f"conserve(factor={t}x{s}x{s})"
+    out = pair.plain.copy(data=made)
     history = [str(out.attrs["history"])] if "history" in out.attrs else []
     out.attrs["history"] = "\n".join([*history, f"xstsr {version('xstsr')}: {note}"])
     return cf.wrap(out.transpose(*map(str, fine.dims)), pair.fine.pint_units)
@@ -288,35 +288,70 @@ def _column(meaning: Meaning) -> xr.DataArray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Average:
-    """Weighted block means of fields that may come in pieces."""
+class _Sides:
+    """Sides of the fine cells in time, y and x, each over its mean."""
 
-    factor: tuple[int, int, int]
     lengths: Array
     heights: Array
     widths: Array
-    is_amount: bool
 
     @classmethod
-    def of(cls, meaning: Meaning, factor: tuple[int, int, int]) -> "_Average":
+    def of(cls, meaning: Meaning, *, equal_steps: bool = False) -> "_Sides":
         """Take what is needed of a meaning, and no coordinates."""
         heights, widths = side_lengths(
             meaning.y_edges, meaning.x_edges, meaning.geometry
         )
-        is_amount = meaning.kind == "amount"  # these are summed over time
         lengths = np.diff(meaning.time_edges).astype(np.float64)
-        lengths = np.ones_like(lengths) if is_amount else lengths / lengths.mean()
-        return cls(
-            factor, lengths, heights / heights.mean(), widths / widths.mean(), is_amount
-        )
+        if equal_steps:
+            lengths = np.ones_like(lengths)
+        return cls(*(v / v.mean() for v in (lengths, heights, widths)))
+
+    def weights(self, place: Sequence[slice]) -> Array:
+        """Area times step length of the cells that lie at `place`."""
+        time, y, x = place
+        area = self.heights[y, None] * self.widths[x]
+        weights: Array = self.lengths[time, None, None] * area
+        return weights
+
+
+@dataclass(frozen=True, eq=False)
+class _Average:
+    """Weighted block means of fields that may come in pieces; amounts are summed."""
+
+    sides: _Sides
+    factor: tuple[int, int, int]
+    is_amount: bool
 
     def __call__(self, fine: Array, place: Sequence[slice]) -> Array:
         """Average one piece, shape (..., T t, Y s, X s), that lies at `place`."""
-        time, y, x = place
-        area = self.heights[y, None] * self.widths[x]
-        weights = self.lengths[time, None, None] * area
-        mean: Array = block_mean(fine, self.factor, weights)
+        mean: Array = block_mean(fine, self.factor, self.sides.weights(place))
         return mean * self.factor[0] if self.is_amount else mean
+
+
+@dataclass(frozen=True, eq=False)
+class _Conserve:
+    """Conservation of fields that may come in pieces, in mm h-1."""
+
+    sides: _Sides
+    factor: tuple[int, int, int]
+    fine_rate: Array
+    coarse_rate: Array
+    constraint: Literal["additive", "multiplicative"]
+
+    def __call__(self, fine: Array, coarse: Array, place: Sequence[slice]) -> Array:
+        """Make one piece, shape (..., T t, Y s, X s), agree with its coarse cells."""
+        t, time = self.factor[0], place[0]
+        to_rate = self.fine_rate[time, None, None]
+        to_coarse = self.coarse_rate[time.start // t : time.stop // t, None, None]
+        rates = conserve_blocks(
+            fine * to_rate,
+            coarse * to_coarse,
+            self.factor,
+            weights=self.sides.weights(place),
+            constraint=self.constraint,
+        )
+        made: Array = rates / to_rate
+        return made
 
 
 @dataclass(frozen=True, eq=False)
