@@ -139,7 +139,7 @@ def test_accessor_takes_any_field_without_reading_it(no_compute):
 def test_accessor_holds_nothing_but_its_field():
     assert ARRAY.__slots__ == ("_da",)
     assert DATASET.__slots__ == ("_ds",)
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="remembered"):
         make().stsr.remembered = 1
 
 
