@@ -89,8 +89,8 @@ def test_bundled_model_is_there_and_small():
 
 
 def test_unknown_name_is_refused():
-    with pytest.raises(CheckpointError, match=r"model 'defualt'.*\['default'\]"):
-        load_model("defualt")
+    with pytest.raises(CheckpointError, match=r"model 'nonesuch'.*\['default'\]"):
+        load_model("nonesuch")
 
 
 def test_truncated_file_is_refused(path, tmp_path):
