@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint skill format clean
+.PHONY: help demo test lint bench skill format clean
 
 SKILL := --factors 4x2,10x3,25x6,7x1 --realizations 8 --boxes 1 --frames 12
 
@@ -16,6 +16,7 @@ help:
 	@echo "make demo    upscale real radar rain; writes xstsr-demo/fine.zarr and fine.png"
 	@echo "make test    all tests and the examples in docstrings (ARGS='-k conserve' to choose)"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict, codespell"
+	@echo "make bench   what conserve costs in time and memory, beside a copy of the field"
 	@echo "make skill   score the model on ../shared/data/test; writes benchmarks/skill.md"
 	@echo "make format  let ruff rewrite the files"
 	@echo "make clean   remove .venv, caches and the demo's output"
@@ -41,6 +42,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict xstsr
 	$(BIN)/codespell
+
+bench: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,rounds $(ARGS)
 
 skill: $(STAMP)
 	$(BIN)/xstsr evaluate ../shared/data/test/*.nc $(SKILL) --out benchmarks/skill.md $(ARGS)

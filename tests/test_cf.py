@@ -240,6 +240,30 @@ def test_latitude_edges_end_at_the_poles():
     assert meaning.y_edges.tolist() == [90, 45, -45, -90]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("downwards", [True, False])
+def test_rows_at_the_poles_are_half_cells_when_refined_too(dtype, downwards):
+    rows = np.linspace(90, -90, 13)[:: 1 if downwards else -1].astype(dtype)
+    lat = ("lat", rows, {"standard_name": "latitude", "units": "degrees_north"})
+    da = make(shape=(2, 13, 5)).assign_coords(lat=lat)
+    out = fine(da, 3, 1)
+    # a half cell of 7.5 degrees in three, then cells of 15 degrees in three
+    ends = np.abs(read(out).y_edges[:5])
+    np.testing.assert_allclose(ends, [90, 87.5, 85, 82.5, 77.5], atol=1e-5)
+    back = cf.relabel_coarse(np.zeros(da.shape), read(out), 3, 1)
+    assert back.lat.equals(da.lat)
+
+
+def test_refined_unequal_cells_need_no_bounds_and_no_warning():
+    da = make().assign_coords(lat=("lat", [50.0, 49.0, 40.0], make().lat.attrs))
+    with pytest.warns(cf.AssumptionWarning, match="varies"):
+        meaning = cf.read(da)
+    out = cf.relabel(np.zeros((4, 15, 25)), meaning, 5, 1)
+    again = read(out)
+    np.testing.assert_allclose(again.y_edges[::5], meaning.y_edges, rtol=1e-14)
+    assert cf.factors_between(again, meaning) == (5, 1)
+
+
 def test_decoded_times_need_no_attributes():
     da = make().rename(time="valid")
     da.valid.attrs.clear()

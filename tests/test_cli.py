@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner, Result
 
+from tests.strategies import make_dataset
 from xstsr import inventory
 from xstsr.cli import main
 from xstsr.data import open_demo
@@ -20,6 +22,12 @@ from xstsr.methods import METHODS
 
 def _xstsr(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def _write(ds: xr.Dataset, path: Path) -> Path:
+    ds["time"].encoding["units"] = "minutes since 2001-01-01"
+    ds.to_netcdf(path)
+    return path
 
 
 @pytest.fixture
@@ -117,6 +125,90 @@ def test_plan_tells_shape_and_computes_nothing(rain_file, no_compute):
         result = _xstsr("plan", rain_file, "-s", 3, "-t", 2)
     assert result.exit_code == 0, result.output
     assert "18" in result.output
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_upscale_writes_and_sums_up(tmp_path, suffix):
+    """The record begins inside a window and comes in uneven chunks."""
+    start = np.timedelta64(5, "h")
+    ds = make_dataset(shape=(101, 3, 4), kind="amount")
+    for name in ("time", "time_bnds"):
+        ds[name] = ds[name] + start
+    ds.time.attrs["bounds"] = "time_bnds"
+    source, target = _write(ds, tmp_path / "in.nc"), tmp_path / f"out.{suffix}"
+    result = _xstsr(
+        *("upscale", source, target, "--var", "pr", "-s", 3, "-t", 2),
+        *("--method", "rainfarm", "--realizations", 2, "--seed", 5, "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[-1] == f"wrote {target}"
+    told = json.loads(result.stdout)
+    assert told["target"] == str(target)
+    assert told["variable"] == "pr"
+    assert told["sizes"] == {"realization": 2, "time": 202, "lat": 9, "lon": 12}
+    assert told["bytes"] == 2 * 202 * 9 * 12 * 4
+    assert (told["units"], told["method"], told["seed"]) == ("mm", "rainfarm", 5)
+    engine = "netcdf4" if suffix == "nc" else "zarr"
+    with xr.open_dataset(target, engine=engine) as fine:
+        assert dict(fine.pr.sizes) == told["sizes"]
+        back = fine.stsr.coarsen("pr", 3, 2)
+        np.testing.assert_array_equal(back.time_bnds, ds.time_bnds)
+        np.testing.assert_allclose(back.pr[0], ds.pr, rtol=1e-5)
+
+
+def test_upscale_says_nothing_on_stdout_without_json(rain_file, tmp_path):
+    target = tmp_path / "fine.zarr"
+    result = _xstsr("upscale", rain_file, target, "-s", 2, "--method", "linear")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+
+
+def test_upscale_conserves_what_is_asked(rain_file, tmp_path):
+    target = tmp_path / "fine.nc"
+    options = ("--method", "linear", "--conserve", "none")
+    assert _xstsr("upscale", rain_file, target, "-s", 2, *options).exit_code == 0
+    with xr.open_dataset(target) as fine:
+        assert fine.rainfall_amount.attrs["xstsr_conserve"] == "none"
+
+
+def test_plan_prints_json(rain_file, no_compute):
+    with no_compute():
+        result = _xstsr(
+            *("plan", rain_file, "-s", 3, "-t", 2, "--method", "rainfarm"),
+            *("--realizations", 4, "--json"),
+        )
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["shape"] == [4, 8, 18, 15]
+    assert told["chunks"] == [[4], [8], [18], [15]]
+    assert told["method"] == "rainfarm"
+    assert told["factor"] == {"s": 3, "t": 2}
+
+
+def test_plan_and_upscale_read_bounds(tmp_path):
+    """The step of a single amount is known by its bounds alone."""
+    ds = make_dataset(kind="amount", shape=(1, 3, 4), label="right")
+    source = _write(ds, tmp_path / "one.nc")
+    options = ("-s", 2, "-t", 4, "--method", "linear")
+    planned = _xstsr("plan", source, *options)
+    assert planned.exit_code == 0, planned.output
+    assert "right of the step" in planned.stdout
+    assert "60 min" in planned.stdout
+    done = _xstsr("upscale", source, tmp_path / "out.nc", *options)
+    assert done.exit_code == 0, done.output
+
+
+def test_assumption_is_told_once_and_bad_metadata_exit_2(tmp_path):
+    source = _write(make_dataset(cell_methods=None), tmp_path / "in.nc")
+    command = ("upscale", source, tmp_path / "out.nc", "-s", 2)
+    result = _xstsr(*command, "--method", "linear", "--json")
+    assert result.exit_code == 0
+    assert result.stderr.count("note: 'pr' has no cell_methods") == 1
+    for method in ("time: maximum", "time: sum"):
+        result = _xstsr(*command, "--cell-methods", method, "--overwrite")
+        assert result.exit_code == 2
+        assert result.stderr.startswith("xstsr: cannot refine 'pr': cell_methods say")
+        assert result.stdout == ""
 
 
 @pytest.mark.parametrize("method", METHODS)

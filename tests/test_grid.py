@@ -17,10 +17,13 @@ from xstsr.grid import (
     coarsen_2d,
     edges_from_centers,
     edges_from_labels,
+    edges_from_parts,
     labels_from_edges,
     refine_2d,
     refine_edges,
+    side_lengths,
     spacing_km,
+    tidy,
 )
 
 HOUR = 3_600_000_000
@@ -87,6 +90,64 @@ def test_edges_from_centers_reach_half_a_step_out():
 def test_edges_from_one_label_raise():
     with pytest.raises(GridError, match=r"from 1 label\(s\).*Pass bounds"):
         edges_from_labels(np.array([1.0]), "mid")
+
+
+@pytest.mark.parametrize("s", [2, 3, 10])
+@pytest.mark.parametrize(
+    "edges", [[0, 1, 2, 3], [0, 1, 10, 12, 12.5], [90, 88, 84, 80]]
+)
+def test_edges_of_equal_parts_are_found_again(edges, s):
+    fine = refine_edges(np.array(edges, float), s)
+    found = edges_from_parts(centers(fine), noise=1e-12)
+    np.testing.assert_allclose(found, fine, atol=1e-13)
+
+
+def test_edges_of_unequal_labels_are_no_parts():
+    # 50 and 49 could be two halves of a cell, 47 and 40 of another: they do not meet
+    assert edges_from_parts(np.array([50.0, 49.0, 47.0, 40.0]), 1e-9) is None
+    assert edges_from_parts(np.array([50.0, 49.0, 47.0]), 1e-9) is None
+    gaussian = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))
+    assert edges_from_parts(gaussian, 4 * np.spacing(np.float32(90))) is None
+
+
+def test_edges_of_labels_in_float32_are_even():
+    labels = (350 + np.arange(6) / 12).astype("f4").astype(float)
+    edges = edges_from_parts(labels, 4 * float(np.spacing(np.float32(350))))
+    np.testing.assert_allclose(np.diff(edges), 1 / 12, rtol=1e-4)
+    assert np.ptp(np.diff(edges)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.1 + 0.2, 0.6 - 0.1], [0.3, 0.5]),
+        ([49.99999999999999, 1e-15], [50.0, 0.0]),
+        ([1 / 3, 0.5], [1 / 3, 0.5]),
+        ([1234567.0, 2.0], [1234567.0, 2.0]),
+    ],
+)
+def test_tidy_rounds_all_values_or_none(values, expected):
+    assert tidy(np.array(values), 1e-13).tolist() == expected
+
+
+def test_tidy_takes_no_decimals_from_noise():
+    values = np.array([0.12, 0.41])
+    assert tidy(values, 0.01).tolist() == values.tolist()
+
+
+def test_side_lengths_are_free_of_rounding():
+    """At 359 degrees edges are rounded to 6e-14, a 3e-11 of 0.002 degrees."""
+    x = 359 + 0.002 * np.arange(200)
+    _, widths = side_lengths(np.array([0.0, 1.0]), x, "plane")
+    assert np.ptp(widths) == 0
+    np.testing.assert_allclose(widths, 0.002, rtol=1e-12)
+    assert np.ptp(np.diff(x)) > 1e-14
+
+
+def test_side_lengths_keep_what_differs():
+    y = np.array([0.0, 1.0, 2.0, 4.0, 6.0, 6.5])
+    heights, _ = side_lengths(y, y, "plane")
+    assert heights.tolist() == [1, 1, 2, 2, 0.5]
 
 
 def test_areas_of_the_globe_sum_to_four_pi():

@@ -11,6 +11,7 @@ def test_survey_names_versions_and_devices():
     assert found["packages"]["numpy"] == importlib.metadata.version("numpy")
     assert "threads" in found["devices"]["cpu"]
     assert set(found["regridding"]) == {"esmpy", "xesmf"}
+    assert found["caches"]["disk"].startswith("none")
 
 
 def test_absent_package_is_none(monkeypatch):

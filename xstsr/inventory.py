@@ -29,6 +29,7 @@ _PACKAGES = (
     "array-api-compat",
     "matplotlib",
     "h5netcdf",
+    "h5py",
     "distributed",
 )
 
@@ -39,7 +40,8 @@ def survey() -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict with the sections ``system``, ``packages`` (None: not installed), ``devices``,
-    ``regridding`` and ``models``. No paths of files and no names of users or hosts.
+    ``regridding``, ``models`` and ``caches``. No paths of files and no names of users
+    or hosts.
     """
     return {
         "system": {
@@ -51,6 +53,7 @@ def survey() -> dict[str, dict[str, Any]]:
         "devices": _devices(),
         "regridding": {name: _importable(name) for name in ("esmpy", "xesmf")},
         "models": {row["name"]: row["sha256"] for row in models()},
+        "caches": {"disk": "none: models are bundled, or given by their path"},
     }
 
 

@@ -37,7 +37,10 @@ def coarsen(
     """Average blocks of s by s cells and t steps; amounts are summed in time.
 
     Means are weighted by cell area and step length; missing pixels are left out, and
-    a block without any stays missing.
+    a block without any stays missing. Of an upscaled field it gives the coarse one: to
+    1e-5 of each value in float32 and to 1e-12 in float64, from labels as from bounds.
+    Decimal labels come back bit for bit, others to their rounding; where a label was
+    not the middle of its cell (a Gaussian grid), the middle comes back.
 
     Parameters
     ----------
