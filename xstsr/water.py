@@ -38,9 +38,10 @@ def coarsen(
 
     Means are weighted by cell area and step length; missing pixels are left out, and
     a block without any stays missing. Of an upscaled field it gives the coarse one: to
-    1e-5 of each value in float32 and to 1e-12 in float64, from labels as from bounds.
-    Decimal labels come back bit for bit, others to their rounding; where a label was
-    not the middle of its cell (a Gaussian grid), the middle comes back.
+    1e-5 of each value in float32 and to 1e-12 in float64, with bounds or without; cells
+    known by labels in float32 alone allow 1e-5. Decimal labels come back bit for bit,
+    others to their rounding; where a label was not the middle of its cell (a Gaussian
+    grid), the middle comes back.
 
     Parameters
     ----------
