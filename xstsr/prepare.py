@@ -170,8 +170,8 @@ def _warn_of_points(meaning: Meaning, request: Request) -> None:
     """Say that instantaneous values are spread over the step that follows."""
     if meaning.point and request.factor[0] > 1:
         warnings.warn(
-            f"the instantaneous values of {meaning.name!r} are taken for means over the "
-            'steps that follow them; pass cell_methods="time: mean" if they are means',
+            f"the instantaneous values of {meaning.name!r} are taken for means over "
+            'the steps that follow; pass cell_methods="time: mean" if they are means',
             AssumptionWarning,
             stacklevel=4,
         )
