@@ -19,6 +19,7 @@ import xarray as xr
 from xstsr import cf
 from xstsr.errors import DataError, FactorError
 from xstsr.meaning import Meaning
+from xstsr.methods import STOCHASTIC
 from xstsr.pipeline import upscale
 from xstsr.verify import score_table
 from xstsr.water import coarsen
@@ -27,7 +28,6 @@ Array = np.ndarray
 Say = Callable[[str], object]
 METHODS = ("diffusion", "mean", "rainfarm", "linear", "nearest")
 BASELINES = ("rainfarm", "linear", "nearest")
-SINGLE = ("mean", "linear", "nearest")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def evaluate(
     rows = []
     for method in protocol.methods:
         options: dict[str, Any] = {"model": protocol.model, "steps": protocol.steps}
-        if method not in SINGLE:
+        if method in STOCHASTIC:
             options |= {"realizations": protocol.realizations, "seed": protocol.seed}
         options |= {"method": method, "device": protocol.device}
         fine = upscale(coarse, s, t, **options)

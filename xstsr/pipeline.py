@@ -220,8 +220,7 @@ def _refine(job: Job, coarse: xr.DataArray, meaning: Meaning) -> Any:
 
 def _check_memory(job: Job, coarse: xr.DataArray, meaning: Meaning) -> None:
     """Refuse what cannot fit, or warn where workers may have more memory."""
-    extra = coarse.shape[: len(meaning.extra_dims)]
-    preview = Preview(meaning, job, coarse.dtype.itemsize, extra)
+    preview = _preview(coarse, meaning, job)
     lazy = coarse.chunks is not None
     needed = preview.window_bytes + (0 if lazy else preview.nbytes)
     free = available_bytes()

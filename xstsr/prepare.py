@@ -127,11 +127,7 @@ def read_factor(s: int, t: int) -> tuple[int, int, int]:
         One of them is no whole number, or below 1.
     """
     for name, value in (("s", s), ("t", t)):
-        try:
-            good = not isinstance(value, bool) and index(value) >= 1
-        except TypeError:
-            good = False
-        if not good:
+        if not _is_whole(value, least=1):
             raise FactorError(
                 f"cannot use {name}={value!r}: a factor is a whole number of "
                 "1 or more, such as s=10, t=3."
@@ -192,14 +188,19 @@ def _realizations(count: int | None, method: str) -> tuple[int, ...]:
 
 def _whole(value: int, name: str, *, least: int) -> int:
     """Check a whole number."""
-    try:
-        if not isinstance(value, bool) and index(value) >= least:
-            return index(value)
-    except TypeError:
-        pass
+    if _is_whole(value, least=least):
+        return index(value)
     raise XstsrError(
         f"cannot use {name}={value!r}: it is a whole number of {least} or more."
     )
+
+
+def _is_whole(value: int, *, least: int) -> bool:
+    """Tell whether a value counts: no float, no flag, not below the least."""
+    try:
+        return not isinstance(value, bool) and index(value) >= least
+    except TypeError:
+        return False
 
 
 def _known_model(
