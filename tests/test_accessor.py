@@ -22,6 +22,8 @@ DELEGATES = [  # accessor, method, module, function, arguments
     (ARRAY, "plan", pipeline, "plan", (2, 3)),
     (DATASET, "upscale", pipeline, "upscale_dataset", ("pr", 2, 3)),
     (DATASET, "coarsen", water, "coarsen_dataset", ("pr", 2, 3)),
+    (DATASET, "conserve", water, "conserve_dataset", ("pr", "coarse")),
+    (DATASET, "check", water, "check_dataset", ("pr", "coarse")),
     (DATASET, "plan", pipeline, "plan_dataset", ("pr", 2, 3)),
 ]
 NAMES = [f"{c.__name__}.{m}" for c, m, *_ in DELEGATES]
@@ -36,7 +38,7 @@ def public_methods(cls):
 
 
 def options_of(function):
-    """Keyword-only options of a function, each with a value of its own."""
+    """Keyword-only options of a function or method, each with a value of its own."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name: object() for p in parameters if p.kind is p.KEYWORD_ONLY}
 
@@ -44,8 +46,8 @@ def options_of(function):
 @pytest.mark.parametrize("case", DELEGATES, ids=NAMES)
 def test_every_option_arrives_unchanged(monkeypatch, case):
     cls, method, module, function, arguments = case
-    options = options_of(getattr(module, function))
-    assert options
+    options = options_of(getattr(cls, method))
+    assert {"cell_methods", "label"} <= set(options)
     seen = {}
 
     def record(*args, **kwargs):

@@ -260,6 +260,7 @@ def test_train_hands_over_its_options(rain_file, tmp_path, monkeypatch):
         "minutes": 1.0,
         "name": None,
         "out": tmp_path / "run",
+        "start": None,
     }
 
 

@@ -377,15 +377,6 @@ def test_grid_beyond_training_warns(tmp_path):
         rain(2, 2, 2).stsr.upscale(1, 1, method="mean", model=path)
 
 
-def test_points_in_time_are_said_to_be_taken_for_means():
-    da = rain().assign_attrs(cell_methods="time: point")
-    with pytest.warns(AssumptionWarning, match="instantaneous values of 'pr'"):
-        da.stsr.upscale(2, 3, method="linear")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        da.stsr.upscale(2, 1, method="linear")
-
-
 @pytest.mark.parametrize("method", ALL)
 def test_infinite_values_are_refused(model, method):
     da = rain()

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xstsr
-from tests.models import SPEC, tiny_model
+from tests.models import SPEC, tiny_model, write_tiny_model
 from tests.strategies import make
 from xstsr.diffusion.checkpoint import load_model
+from xstsr.diffusion.features import Features
 from xstsr.errors import CheckpointError, DataError, XstsrError
 from xstsr.training import train
 from xstsr.training.events import (
@@ -24,7 +25,7 @@ from xstsr.training.events import (
     read_events,
     save_pack,
 )
-from xstsr.training.loop import Config, Run, fit_power_law, warm_start
+from xstsr.training.loop import Config, Run, fit_power_law, importance, warm_start
 from xstsr.training.patches import (
     HELD_OUT_S,
     HELD_OUT_T,
@@ -192,6 +193,28 @@ def test_train_goes_on_only_with_the_same_settings(tmp_path):
     train([da], tmp_path, config=CONFIG, say=lambda line: None)
     with pytest.raises(CheckpointError, match=r"\['rate'\] were \[0\.001\]"):
         train([da], tmp_path, config=replace(CONFIG, rate=1.0))
+
+
+def test_fine_tuning_starts_from_the_given_weights(tmp_path):
+    da = field(decode(event(0).codes)[:, 3:])
+    start = write_tiny_model(tmp_path)
+    still = replace(CONFIG, rate=0.0)
+    path = train([da], tmp_path / "a", config=still, start=start, say=lambda line: None)
+    tuned, before = load_model(path), load_model(start)
+    assert tuned.spec == before.spec
+    for name, value in before.denoiser.state_dict().items():
+        assert torch.equal(tuned.denoiser.state_dict()[name], value), name
+    with pytest.raises(CheckpointError, match=r"\['start'\] were"):
+        train([da], tmp_path / "a", config=replace(still, spec=before.spec))
+
+
+@given(emphasis=st.sampled_from([0.0, 0.5, 1.0]))
+def test_emphasis_weighs_errors_by_the_interpolated_rate(emphasis):
+    rate = torch.tensor([0.0, 0.9]).view(1, 1, 1, 1, 2)
+    blank = torch.zeros(1)
+    seen = Features(blank, blank, rate, blank)
+    weight = importance(seen, emphasis).flatten()
+    assert float(weight[1] / weight[0]) == pytest.approx(10**emphasis, rel=1e-5)
 
 
 def test_train_refuses_infinite_data(tmp_path):

@@ -249,7 +249,7 @@ def test_conserve_keeps_dims_dtype_name_and_appends_history():
     assert made.dims == turned.dims
     assert (made.dtype, made.name) == (fine.dtype, "rain")
     assert made.attrs["history"].startswith(fine.attrs["history"])
-    assert made.attrs["history"].endswith("conserve(factor=2x2x2)")
+    assert made.attrs["history"].endswith(": conserve(s=2, t=2)")
     for realization in made.transpose("realization", ...):
         assert realization.stsr.check(coarse).relative < 1e-6
 

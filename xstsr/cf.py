@@ -22,7 +22,7 @@ from xstsr.cell_methods import axis_names
 from xstsr.cf_axes import Axes, bounds_name, find_axes, space_edges
 from xstsr.cf_coords import coarsened, eager, strip, wrap
 from xstsr.cf_kind import ALIASES, Quantity, classify
-from xstsr.cf_write import dataset, relabel, relabel_coarse
+from xstsr.cf_write import dataset, history, relabel, relabel_coarse
 from xstsr.errors import CFError, DataError, GridError
 from xstsr.grid import LABELS, Label
 from xstsr.meaning import HOUR, AssumptionWarning, Meaning
@@ -41,6 +41,7 @@ __all__ = [
     "coarsened",
     "dataset",
     "factors_between",
+    "history",
     "length",
     "read",
     "relabel",

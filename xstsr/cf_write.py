@@ -169,23 +169,40 @@ def _attrs(
     if not all(name in target.coords for name in mapping):
         attrs.pop("grid_mapping", None)  # dangling: ds["pr"] leaves the variable behind
     settings = {k: v for k, v in settings.items() if v is not None}
-    version = str(settings.pop("version", None) or _version())
-    operation = str(settings.pop("operation", "upscale"))
-    attrs |= {f"xstsr_{key}": _plain(value) for key, value in settings.items()}
+    version = str(settings.get("version") or _version())
+    attrs["history"] = history(attrs.get("history"), settings)
+    told = {k: v for k, v in settings.items() if k not in ("operation", "version")}
+    attrs |= {f"xstsr_{key}": _plain(value) for key, value in told.items()}
     attrs["xstsr_version"] = version
     if target.notes:
         attrs["xstsr_notes"] = ". ".join(target.notes) + "."
-    line = _history(operation, version, settings)
-    attrs["history"] = "\n".join(filter(None, [attrs.get("history"), line]))
     return attrs
 
 
-def _history(operation: str, version: str, settings: Mapping[str, Any]) -> str:
+def history(before: str | None, settings: Provenance) -> str:
+    """Add a line to a ``history`` attribute.
+
+    Parameters
+    ----------
+    before : str or None
+        The attribute so far.
+    settings : mapping
+        As the provenance of `relabel`.
+
+    Returns
+    -------
+    str
+        A line for each operation, the last one at the end.
+    """
     # reproducible builds set the clock: https://reproducible-builds.org/specs
     now = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    call = ", ".join(f"{key}={_plain(value)}" for key, value in settings.items())
-    return f"{stamp} xstsr {version}: {operation}({call})"
+    rest = dict(settings)
+    version = rest.pop("version", None) or _version()
+    operation = rest.pop("operation", "upscale")
+    call = ", ".join(f"{key}={_plain(value)}" for key, value in rest.items())
+    line = f"{stamp} xstsr {version}: {operation}({call})"
+    return "\n".join(filter(None, [before, line]))
 
 
 def _version() -> str:

@@ -254,6 +254,7 @@ def evaluate(
 )
 @click.option("--var", "name", help="Variable, where a file has several.")
 @click.option("--config", type=_FILE, help="TOML file with numbers of the run.")
+@click.option("--start", help="Model to fine-tune: name or path. Default: none.")
 @click.option("--minutes", type=float, default=float("inf"), help="Stop after so long.")
 @click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is.")
 @click.option(

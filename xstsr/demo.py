@@ -20,8 +20,9 @@ from xstsr.files import open_variable, write
 from xstsr.meaning import Meaning
 from xstsr.pipeline import Method, upscale
 from xstsr.plot import PlotError, compare
+from xstsr.receipt import Receipt
 from xstsr.verify import fair_crps
-from xstsr.water import Receipt, check, coarsen
+from xstsr.water import check, coarsen
 
 __all__ = ["Choices", "Trial", "compute", "report", "run", "scores"]
 

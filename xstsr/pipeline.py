@@ -8,6 +8,7 @@ diffusion, made to agree with X by the conservation transform (Defez et al. 2026
 """
 
 import warnings
+from dataclasses import dataclass
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -21,7 +22,8 @@ from xstsr.lazy import upscale_blocks, upscale_now
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.memory import available_bytes, readable
 from xstsr.methods import NEURAL, STOCHASTIC
-from xstsr.prepare import prepare
+from xstsr.points import between
+from xstsr.prepare import prepare, read_factor
 from xstsr.preview import Preview
 from xstsr.recipe import Recipe
 from xstsr.windows import Job, Mode, check_values
@@ -54,14 +56,15 @@ def upscale(
         a time axis and two spatial axes. Chunked input gives chunked output, lazily.
     s, t : int
         Fine cells per coarse cell along each axis, and fine steps per coarse step;
-        the model was made for 1..25 and 1..6.
+        the model was made for 1..25 and 1..6. Instantaneous fields (``time: point``)
+        are interpolated in time, from T to (T - 1) t + 1, and refined in space.
     realizations : int, optional
         Fields to draw, along a leading dimension; by default one, without it.
     seed : int
         Of the noise. The same seed gives the same realizations.
     method : str
-        ``"diffusion"`` draws samples, ``"mean"`` is their mean; ``"linear"``,
-        ``"nearest"`` and ``"rainfarm"`` are the baselines.
+        ``"diffusion"`` (samples), ``"mean"`` (their mean), or a baseline:
+        ``"linear"``, ``"nearest"``, ``"rainfarm"``.
     model : str
         Name or path of a checkpoint.
     conserve : str
@@ -89,16 +92,15 @@ def upscale(
     Examples
     --------
     >>> import xstsr
-    >>> rain = xstsr.open_demo().rainfall_amount[:30, :45, :35]
-    >>> coarse = rain.stsr.coarsen(s=5, t=3)
+    >>> coarse = xstsr.open_demo().rainfall_amount[:30, :45, :35].stsr.coarsen(5, 3)
     >>> coarse.stsr.upscale(s=10, t=3, method="linear").shape
     (30, 90, 70)
     """
-    meaning = cf.read(da, cell_methods=cell_methods, label=label)
-    job = prepare(
-        meaning,
-        s,
-        t,
+    asked = _ask(
+        da,
+        (s, t),
+        cell_methods=cell_methods,
+        label=label,
         realizations=realizations,
         seed=seed,
         method=method,
@@ -108,7 +110,7 @@ def upscale(
         steps=steps,
         device=device,
     )
-    return run(job, da, meaning, keep_realization=realizations is not None)
+    return _run(asked)
 
 
 def upscale_dataset(
@@ -116,10 +118,6 @@ def upscale_dataset(
     name: str,
     s: int,
     t: int = 1,
-    *,
-    realizations: int | None = None,
-    cell_methods: str | None = None,
-    label: str | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Refine one variable of a Dataset, with its bounds; options as in `upscale`.
@@ -129,22 +127,12 @@ def upscale_dataset(
     Dataset
         The variable with bounds, cell areas and grid mapping of the fine grid.
     """
-    bounds = cf.bounds_of(ds, name)
-    meaning = cf.read(ds[name], cell_methods=cell_methods, label=label, bounds=bounds)
-    job = prepare(meaning, s, t, realizations=realizations, **options)
-    fine = run(job, ds[name], meaning, keep_realization=realizations is not None)
-    return cf.dataset(fine, ds, meaning, s, t)
+    asked = _ask(ds, (s, t), name=name, **options)
+    frames, _, _ = asked.job.request.factor
+    return cf.dataset(_run(asked), ds, asked.meaning, s, frames)
 
 
-def plan(
-    da: xr.DataArray,
-    s: int,
-    t: int = 1,
-    *,
-    cell_methods: str | None = None,
-    label: str | None = None,
-    **options: Any,
-) -> Preview:
+def plan(da: xr.DataArray, s: int, t: int = 1, **options: Any) -> Preview:
     """Tell what `upscale` with the same arguments would do, and compute nothing.
 
     Returns
@@ -152,19 +140,11 @@ def plan(
     Preview
         What was inferred, the result's shape, memory and time; a card in Jupyter.
     """
-    meaning = cf.read(da, cell_methods=cell_methods, label=label)
-    return _preview(da, meaning, prepare(meaning, s, t, **options))
+    return _ask(da, (s, t), **options).preview
 
 
 def plan_dataset(
-    ds: xr.Dataset,
-    name: str,
-    s: int,
-    t: int = 1,
-    *,
-    cell_methods: str | None = None,
-    label: str | None = None,
-    **options: Any,
+    ds: xr.Dataset, name: str, s: int, t: int = 1, **options: Any
 ) -> Preview:
     """Tell what `upscale_dataset` with the same arguments would do; see `plan`.
 
@@ -173,42 +153,72 @@ def plan_dataset(
     Preview
         What was inferred, also from bounds; the result's shape, memory and time.
     """
-    bounds = cf.bounds_of(ds, name)
-    meaning = cf.read(ds[name], cell_methods=cell_methods, label=label, bounds=bounds)
-    return _preview(ds[name], meaning, prepare(meaning, s, t, **options))
+    return _ask(ds, (s, t), name=name, **options).preview
 
 
-def _preview(da: xr.DataArray, meaning: Meaning, job: Job) -> Preview:
-    """Put together what the card tells."""
-    meaning.fine_time_edges(job.request.factor[0])  # refuses steps of unknown length
-    extra = tuple(da.sizes[dim] for dim in meaning.extra_dims)
-    return Preview(meaning, job, da.dtype.itemsize, extra)
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is to be refined, plain, with time, y and x last; what it means; how."""
+
+    coarse: xr.DataArray
+    meaning: Meaning
+    job: Job
+    t: int
+    keep_realization: bool
+
+    @property
+    def preview(self) -> Preview:
+        """What the card tells."""
+        extra = tuple(self.coarse.sizes[dim] for dim in self.meaning.extra_dims)
+        return Preview(self.meaning, self.job, self.coarse.dtype.itemsize, extra)
 
 
-def run(
-    job: Job, da: xr.DataArray, meaning: Meaning, *, keep_realization: bool
-) -> xr.DataArray:
-    """Refine, conserve and relabel, now or, for chunked input, later."""
-    meaning.fine_time_edges(job.request.factor[0])  # refuses steps of unknown length
+def _ask(
+    data: xr.DataArray | xr.Dataset,
+    factors: tuple[int, int],
+    *,
+    name: str = "",
+    cell_methods: str | None = None,
+    label: str | None = None,
+    **options: Any,
+) -> _Asked:
+    """Read what the data mean and what is wanted of them."""
+    bounds = cf.bounds_of(data, name) if isinstance(data, xr.Dataset) else None
+    da = data[name] if isinstance(data, xr.Dataset) else data
+    meaning = cf.read(da, cell_methods=cell_methods, label=label, bounds=bounds)
+    t, s, _ = read_factor(*factors)
+    meaning.fine_time_edges(t)  # refuses steps of unknown length
     coarse, _ = cf.strip(da)
+    split = t
+    if meaning.point and t > 1:
+        coarse, meaning = between(coarse, meaning, t)
+        split = 1  # a snapshot has no parts in time
     coarse = coarse.transpose(*meaning.extra_dims, *meaning.core_dims)
-    fine = _refine(job, coarse, meaning)
+    job = prepare(meaning, s, split, **options)
+    return _Asked(coarse, meaning, job, t, options.get("realizations") is not None)
+
+
+def _run(asked: _Asked) -> xr.DataArray:
+    """Refine, conserve and relabel, now or, for chunked input, later."""
+    job, meaning = asked.job, asked.meaning
+    fine = _refine(asked)
     t, s, _ = job.request.factor
     return cf.relabel(
-        fine if keep_realization else fine[0],
+        fine if asked.keep_realization else fine[0],
         meaning,
         s,
         t,
-        realizations=job.request.realizations if keep_realization else None,
-        provenance=_provenance(job),
+        realizations=job.request.realizations if asked.keep_realization else None,
+        provenance={"t": asked.t, **_provenance(job)},
     )
 
 
-def _refine(job: Job, coarse: xr.DataArray, meaning: Meaning) -> Any:
+def _refine(asked: _Asked) -> Any:
     """Run the plan: now for data in memory, later for chunked data."""
+    job, meaning, coarse = asked.job, asked.meaning, asked.coarse
     flat = coarse.data.reshape(-1, *meaning.shape)
     t, sy, sx = job.request.factor
-    _check_memory(job, coarse, meaning)
+    _check_memory(asked)
     if coarse.chunks is None:
         check_values(flat, meaning.kind)
     do = upscale_now if coarse.chunks is None else upscale_blocks
@@ -218,9 +228,9 @@ def _refine(job: Job, coarse: xr.DataArray, meaning: Meaning) -> Any:
     return fine.reshape(fine.shape[0], *lead, frames * t, rows * sy, columns * sx)
 
 
-def _check_memory(job: Job, coarse: xr.DataArray, meaning: Meaning) -> None:
+def _check_memory(asked: _Asked) -> None:
     """Refuse what cannot fit, or warn where workers may have more memory."""
-    preview = _preview(coarse, meaning, job)
+    preview, coarse = asked.preview, asked.coarse
     lazy = coarse.chunks is not None
     needed = preview.window_bytes + (0 if lazy else preview.nbytes)
     free = available_bytes()
@@ -239,7 +249,7 @@ def _check_memory(job: Job, coarse: xr.DataArray, meaning: Meaning) -> None:
         return
     raise PlanError(
         f"cannot upscale in memory: {told}. Chunk the input, "
-        f'da.chunk({{"{meaning.time_dim}": 24}}), and write the result with '
+        f'da.chunk({{"{asked.meaning.time_dim}": 24}}), and write the result with '
         ".to_zarr(...)."
     )
 

@@ -58,7 +58,6 @@ def prepare(
         device=choose_device(device) if method in NEURAL else "cpu",
     )
     _warn_beyond(request)
-    _warn_of_points(meaning, request)
     return make_job(meaning, request, conserve)
 
 
@@ -157,17 +156,6 @@ def _warn_beyond(request: Request) -> None:
         warnings.warn(
             f"the fine grid lies beyond what the model has seen: {note}; see "
             "evaluate() before you trust it",
-            AssumptionWarning,
-            stacklevel=4,
-        )
-
-
-def _warn_of_points(meaning: Meaning, request: Request) -> None:
-    """Say that instantaneous values are spread over the step that follows."""
-    if meaning.point and request.factor[0] > 1:
-        warnings.warn(
-            f"the instantaneous values of {meaning.name!r} are taken for means over "
-            'the steps that follow; pass cell_methods="time: mean" if they are means',
             AssumptionWarning,
             stacklevel=4,
         )

@@ -14,14 +14,16 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from xstsr import cards, cf
+from xstsr import cf
 from xstsr.blocks import block_mean
 from xstsr.conserve import conserve as conserve_blocks
 from xstsr.errors import XstsrError
 from xstsr.grid import side_lengths
 from xstsr.lazy import map_blocks, map_pairs
 from xstsr.meaning import AssumptionWarning, Meaning
+from xstsr.points import between
 from xstsr.prepare import read_factor
+from xstsr.receipt import Receipt, depth_of_unit
 
 Array = np.ndarray
 
@@ -37,9 +39,11 @@ def coarsen(
     """Average blocks of s by s cells and t steps; amounts are summed in time.
 
     Means are weighted by cell area and step length; missing pixels are left out, and
-    a block without any stays missing. Of an upscaled field it gives the coarse one: to
-    1e-5 of each value in float32 and to 1e-12 in float64, with bounds or without; cells
-    known by labels in float32 alone allow 1e-5. Decimal labels come back bit for bit,
+    a block without any stays missing. Several snapshots (``time: point``) make a mean;
+    to have snapshots again, take every t-th and coarsen in space alone. Of an
+    upscaled field it gives the coarse one: to 1e-5 of each value in float32 and to
+    1e-12 in float64, with bounds or without; cells known by labels in float32 alone
+    allow 1e-5. Decimal labels come back bit for bit,
     others to their rounding; where a label was not the middle of its cell (a Gaussian
     grid), the middle comes back.
 
@@ -141,7 +145,31 @@ def conserve(
     GridError
         The grids do not match.
     """
-    pair = _Pair.read(fine, coarse, cell_methods, label)
+    return _conserve(_Pair.read(fine, coarse, cell_methods, label))
+
+
+def conserve_dataset(
+    fine: xr.Dataset,
+    name: str,
+    coarse: xr.Dataset,
+    *,
+    cell_methods: str | None = None,
+    label: str | None = None,
+) -> xr.Dataset:
+    """Make one variable agree with that of a coarse Dataset; see `conserve`.
+
+    Returns
+    -------
+    Dataset
+        `fine` with the variable renewed.
+    """
+    bounds = cf.bounds_of(fine, name), cf.bounds_of(coarse, name)
+    pair = _Pair.read(fine[name], coarse[name], cell_methods, label, *bounds)
+    return fine.assign({name: _conserve(pair)})
+
+
+def _conserve(pair: "_Pair") -> xr.DataArray:
+    """Make the fine field of a pair agree with the coarse one."""
     rule = _Conserve(
         _Sides.of(pair.fine),
         pair.factor,
@@ -151,11 +179,10 @@ def conserve(
     )
     made = map_pairs(rule, pair.plain.data, pair.coarse_plain.data, pair.factor)
     t, s, _ = pair.factor
-    note = f"conserve(factor={t}x{s}x{s})"
     out = pair.plain.copy(data=made)
-    history = [str(out.attrs["history"])] if "history" in out.attrs else []
-    out.attrs["history"] = "\n".join([*history, f"xstsr {version('xstsr')}: {note}"])
-    return cf.wrap(out.transpose(*map(str, fine.dims)), pair.fine.pint_units)
+    settings = {"operation": "conserve", "s": s, "t": t, "version": version("xstsr")}
+    out.attrs["history"] = cf.history(out.attrs.get("history"), settings)
+    return cf.wrap(out.transpose(*pair.fine.dims), pair.fine.pint_units)
 
 
 def check(
@@ -164,7 +191,7 @@ def check(
     *,
     cell_methods: str | None = None,
     label: str | None = None,
-) -> "Receipt":
+) -> Receipt:
     """Compare the water of a fine field with that of a coarse one: the mass receipt.
 
     Parameters
@@ -185,7 +212,30 @@ def check(
     GridError
         The grids do not match.
     """
-    pair = _Pair.read(fine, coarse, cell_methods, label)
+    return _check(_Pair.read(fine, coarse, cell_methods, label))
+
+
+def check_dataset(
+    fine: xr.Dataset,
+    name: str,
+    coarse: xr.Dataset,
+    *,
+    cell_methods: str | None = None,
+    label: str | None = None,
+) -> Receipt:
+    """Compare one variable's water with that of a coarse Dataset; see `check`.
+
+    Returns
+    -------
+    Receipt
+        With the cells that the bounds of both tell, as on a Gaussian grid.
+    """
+    bounds = cf.bounds_of(fine, name), cf.bounds_of(coarse, name)
+    return _check(_Pair.read(fine[name], coarse[name], cell_methods, label, *bounds))
+
+
+def _check(pair: "_Pair") -> Receipt:
+    """Compare the fine field of a pair with the coarse one."""
     rates = pair.fine_values() * pair.fine.fine_rate_factor(1)[:, None, None]
     means = block_mean(rates, pair.factor, pair.weights())
     target = pair.coarse_values().astype(np.float64)
@@ -201,94 +251,10 @@ def check(
         {d: pair.coarse_plain[d] for d in pair.coarse.core_dims},
     )
     if pair.coarse.kind != "state":
-        column = _column(pair.coarse)
+        column = depth_of_unit(pair.coarse)
         attrs = {"units": column.attrs["units"], "long_name": "water gained in a step"}
         table["water"] = (table.residual * column).transpose(*dims).assign_attrs(attrs)
     return Receipt(table, pair.coarse)
-
-
-@dataclass(frozen=True, eq=False)
-class Receipt:
-    """How much water each coarse cell has gained or lost in refinement.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        ``residual`` (fine minus coarse), ``coarse`` and ``area``; for rates and amounts
-        ``water``, the residual summed over a step.
-    meaning : Meaning
-        Of the coarse field.
-    """
-
-    dataset: xr.Dataset
-    meaning: Meaning
-
-    @property
-    def largest(self) -> float:
-        """Largest absolute residual, in the coarse field's units."""
-        return float(np.abs(self.dataset.residual).max())
-
-    @property
-    def rms(self) -> float:
-        """Root of the mean squared residual, in the coarse field's units."""
-        return float(np.sqrt((self.dataset.residual**2).mean()))
-
-    @property
-    def relative(self) -> float:
-        """Largest residual over its own cell's value, where that is not 0."""
-        value = np.abs(self.dataset.coarse)
-        least = 1e-6 * float(value.max())
-        share = (np.abs(self.dataset.residual) / value).where(value > least)
-        return float(share.max()) if bool(share.notnull().any()) else 0.0
-
-    @property
-    def lost(self) -> int:
-        """Cells that hold data in the coarse field and none in the fine one."""
-        gone = self.dataset.coarse.notnull() & self.dataset.residual.isnull()
-        return int(gone.sum())
-
-    @property
-    def lines(self) -> list[tuple[str, str]]:
-        """What the receipt says, as pairs of label and value."""
-        units = self.meaning.units
-        told = [
-            ("cells", f"{int(self.dataset.coarse.notnull().sum())} with data"),
-            ("cells without fine data", str(self.lost)),
-            ("largest residual", f"{self.largest:.3g} {units}"),
-            ("rms residual", f"{self.rms:.3g} {units}"),
-            ("largest relative residual", f"{self.relative:.1e}"),
-        ]
-        if self.meaning.kind != "state":
-            gained, unit = self.dataset.water, self.dataset.water.attrs["units"]
-            most = float(np.abs(gained).max())
-            told.append(("largest in a step", f"{most:.3g} {unit}"))
-            coarse, fine = self._water()
-            told.insert(1, ("water in", f"{coarse:.6g} kg"))
-            told.insert(2, ("water out", f"{fine:.6g} kg"))
-        return told
-
-    def _water(self) -> tuple[float, float]:
-        """Total water of both fields in kg, the mean over realizations for the fine."""
-        data = self.dataset
-        column = _column(self.meaning) * data.area
-        coarse = float((data.coarse * column).sum())
-        # a cell without fine data has lost all that it held
-        residual = data.residual.fillna(-data.coarse)
-        gained = (residual * column).sum(list(self.meaning.core_dims))
-        return coarse, coarse + float(gained.mean())
-
-    def __repr__(self) -> str:
-        return cards.text(f"Mass receipt of {self.meaning.name!r}", self.lines)
-
-    def _repr_html_(self) -> str:
-        return cards.html(f"Mass receipt of {self.meaning.name}", self.lines)
-
-
-def _column(meaning: Meaning) -> xr.DataArray:
-    """Depth of water in mm, that is kg m-2, that one unit means in each step."""
-    unit = "kg m-2" if "kg" in meaning.units else "mm"
-    depth = meaning.rate_factor * meaning.step_hours()
-    return xr.DataArray(depth, dims=meaning.time_dim, attrs={"units": unit})
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,9 +341,16 @@ class _Pair:
         coarse: xr.DataArray,
         cell_methods: str | None,
         label: str | None,
+        fine_bounds: Mapping[str, Array] | None = None,
+        coarse_bounds: Mapping[str, Array] | None = None,
     ) -> "_Pair":
         """Read both, and check that they fit each other."""
-        meanings = _read(fine, cell_methods, label), _read(coarse, cell_methods, label)
+        meanings = (
+            _read(fine, cell_methods, label, fine_bounds),
+            _read(coarse, cell_methods, label, coarse_bounds),
+        )
+        coarse, known = _at_the_times_of(meanings[0], coarse, meanings[1])
+        meanings = meanings[0], known
         s, t = cf.factors_between(*meanings)
         # rates and amounts are compared in mm h-1, states in their own unit
         kinds = {m.units if m.kind == "state" else m.kind for m in meanings}
@@ -409,6 +382,16 @@ class _Pair:
         area, length = self.fine.area(), self.fine.step_hours()
         weights: Array = (length / length.mean())[:, None, None] * (area / area.mean())
         return weights
+
+
+def _at_the_times_of(
+    fine: Meaning, coarse: xr.DataArray, known: Meaning
+) -> tuple[xr.DataArray, Meaning]:
+    """Interpolate coarse snapshots to the times of fine ones; leave means alone."""
+    t = round(known.step_minutes / fine.step_minutes)
+    if not (known.point and fine.point and t > 1):
+        return coarse, known
+    return between(coarse, known, t)
 
 
 def _read(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from xstsr.diffusion.denoiser import Condition, loss_weight
-from xstsr.diffusion.features import features
+from xstsr.diffusion.features import Features, features
 from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.diffusion.network import FOLD
 from xstsr.recipe import Recipe
@@ -26,6 +26,7 @@ from xstsr.training.events import Event
 from xstsr.training.patches import Batch, Draw, draw_batch
 
 Report = Callable[[str], None]
+_DRIZZLE = 0.1  # mm/h
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Config:
         Of the exponential moving average of the weights.
     rain_weight : float
         Weight of the mean rain rate's loss beside that of the mean of z.
+    emphasis : float
+        Errors of z count by (rate + 0.1 mm/h) to this power: at 0 drizzle, which is
+        nearly everywhere, takes most of the training; at 1 cloudbursts do. The rate
+        is the interpolated coarse one, so that the minimum stays where it was.
     sigma_mean, sigma_slope, sigma_spread : float
         ln sigma ~ N(mean + slope ln(s sqrt t), spread): large factors hold large
         structures, which only large noise hides.
@@ -64,6 +69,7 @@ class Config:
     warmup: int = 100
     decay: float = 0.998
     rain_weight: float = 0.2
+    emphasis: float = 0.5
     sigma_mean: float = -0.6
     sigma_slope: float = 0.3
     sigma_spread: float = 1.5
@@ -84,7 +90,7 @@ def mean_loss(model: Model, batch: Batch, config: Config) -> Tensor:
     """Loss of both conditional means over the valid pixels of wet coarse cells.
 
     Squared errors of z are weighted by 1 / sigma_data, so that small factors count,
-    those of the rate by the inverse of the interpolated rate, about its variance; both
+    those of the rate by the inverse of the interpolated rate, about its variance; all
     weights depend on the input alone, so the minimum is still the conditional mean.
     """
     transform = model.spec.transform
@@ -93,7 +99,13 @@ def mean_loss(model: Model, batch: Batch, config: Config) -> Tensor:
     rate, valid = _target(batch, seen.wet)
     error_z = (means.z - transform.forward(rate)) ** 2 / model.sigma_data(seen.scalars)
     error_rate = (means.rate - rate) ** 2 / (seen.rate + 0.2)
-    return _average(error_z, valid) + config.rain_weight * _average(error_rate, valid)
+    of_z = _average(error_z, valid * importance(seen, config.emphasis))
+    return of_z + config.rain_weight * _average(error_rate, valid)
+
+
+def importance(seen: Features, emphasis: float) -> Tensor:
+    """Weight of each pixel's error of z, from its interpolated rate; any shape."""
+    return (seen.rate + _DRIZZLE) ** emphasis
 
 
 def residual_loss(model: Model, batch: Batch, config: Config, step: int) -> Tensor:
@@ -107,7 +119,8 @@ def residual_loss(model: Model, batch: Batch, config: Config, step: int) -> Tens
     noise = torch.randn(residual.shape, generator=draw).to(residual.device)
     level = sigma[:, None, None, None, None]
     clean = model.denoiser(residual + level * noise, sigma, condition)
-    return _average(loss_weight(level) * (clean - residual) ** 2, valid)
+    error = loss_weight(level) * (clean - residual) ** 2
+    return _average(error, valid * importance(condition.features, config.emphasis))
 
 
 @torch.no_grad()
@@ -170,14 +183,24 @@ class Run:
         Where `state.pt` lies.
     device : str
         Where to train.
+    start : Model, optional
+        What to fine-tune; by default the weights start at random.
     """
 
-    def __init__(self, config: Config, folder: Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        device: str = "cpu",
+        start: Model | None = None,
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config = config
         self.folder = folder
         self.device = torch.device(device)
-        self.model = Model(config.spec).to(self.device)
+        self.fine_tunes = start is not None
+        fresh = Model(config.spec) if start is None else copy.deepcopy(start)
+        self.model = fresh.requires_grad_(True).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.step = 0
         self.optimizer = self._fresh_optimizer()
@@ -312,7 +335,7 @@ class Run:
                 mean[name].lerp_(value, 1 - decay)
 
     def _change_stage(self, events: Sequence[Event]) -> None:
-        """Keep the averaged mean, fit sigma_data, start the denoiser from the mean."""
+        """Keep the averaged mean, fit sigma_data, and start a new denoiser from it."""
         self.model.mean.load_state_dict(self.average.mean.state_dict())
         self.model.eval()
         with self._precision():
@@ -326,7 +349,8 @@ class Run:
                     for i in range(64)
                 ),
             )
-        warm_start(self.model)
+        if not self.fine_tunes:
+            warm_start(self.model)
         self.average.load_state_dict(self.model.state_dict())
         self.optimizer = self._fresh_optimizer()
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xstsr.diffusion.checkpoint import save_model
+from xstsr.diffusion.checkpoint import fingerprint, load_model, save_model
 from xstsr.errors import CheckpointError, XstsrError
 from xstsr.methods import choose_device
 from xstsr.training.events import Event, load_pack, read_events, save_pack
@@ -24,6 +24,7 @@ def train(
     out: Path | str,
     *,
     config: Config | Path | str | None = None,
+    start: Path | str | None = None,
     name: str | None = None,
     minutes: float = float("inf"),
     device: str | None = None,
@@ -41,6 +42,9 @@ def train(
         whose path `upscale` takes as ``model=``.
     config : Config or Path, optional
         All numbers, or a TOML file with some of them.
+    start : Path or str, optional
+        A model to fine-tune, by name or path: ``"default"``. Its architecture and value
+        space take the place of the configuration's.
     name : str, optional
         The variable, where a file has several.
     minutes : float, optional
@@ -71,8 +75,11 @@ def train(
     events = _events(data, name)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    _same_run(folder, chosen)
-    run = Run(chosen, folder, choose_device(device))
+    source = None if start is None else load_model(start)
+    if source is not None:
+        chosen = replace(chosen, spec=source.spec)
+    _same_run(folder, chosen, "" if start is None else fingerprint(start))
+    run = Run(chosen, folder, choose_device(device), source)
     with (folder / LOG).open("a", encoding="utf-8") as log:
 
         def report(line: str) -> None:
@@ -168,10 +175,10 @@ def _events(data: Any, name: str | None) -> list[Event]:
     return packed + (read_events(others, name) if others or not packs else [])
 
 
-def _same_run(folder: Path, config: Config) -> None:
+def _same_run(folder: Path, config: Config, start: str) -> None:
     """Refuse to go on with other settings than those a run began with."""
     path = folder / SETTINGS
-    now = json.loads(json.dumps(asdict(config)))
+    now = json.loads(json.dumps({**asdict(config), "start": start}))
     if not path.exists():
         path.write_text(json.dumps(now, indent=1), encoding="utf-8")
         return
