@@ -246,21 +246,26 @@ def test_command_line_starts_without_torch_and_dask():
 def test_train_hands_over_its_options(rain_file, tmp_path, monkeypatch):
     seen = {}
 
-    def train(data, *, out, say, **options):
+    def train(data, *, out, **options):
         seen.update(options, data=data, out=out)
         return out / "model.safetensors"
 
     monkeypatch.setattr("xstsr.training.train", train)
-    result = _xstsr("train", rain_file, "--out", tmp_path / "run", "--minutes", 1)
+    run = tmp_path / "run"
+    result = _xstsr("train", rain_file, "--out", run, "--minutes", 1, "-s", 3, "-s", 4)
     assert result.output == f"wrote {tmp_path / 'run' / 'model.safetensors'}\n"
     assert seen == {
         "config": None,
         "data": (rain_file,),
         "device": None,
+        "devices": 1,
         "minutes": 1.0,
         "name": None,
         "out": tmp_path / "run",
+        "s": (3, 4),
         "start": None,
+        "t": (),
+        "validation": (),
     }
 
 

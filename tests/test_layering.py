@@ -20,13 +20,30 @@ ARRAY_ROOMS = {
     "cell_methods",
     "conserve",
     "grid",
+    "increments",
+    "outlines",
     "plan",
+    "polygons",
+    "projections",
     "recipe",
     "regrid",
     "verify",
+    "weight_files",
 }
 # these stand on the pipeline; everything else stands under it
-UPPER_ROOMS = {"accessor", "cli", "demo", "evaluation", "store", "training", "water"}
+UPPER_ROOMS = {
+    "accessor",
+    "cli",
+    "demo",
+    "evaluation",
+    "observer",
+    "page",
+    "plot",
+    "report",
+    "store",
+    "training",
+    "water",
+}
 DASK_ROOMS = {"lazy", "store"}
 THE_BRIDGE = "xstsr.pipeline"
 

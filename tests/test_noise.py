@@ -62,7 +62,13 @@ def test_normal_neighbours_are_uncorrelated():
 
 
 @pytest.mark.parametrize(
-    "other", [{"seed": 2}, {"seed": 1, "realization": 1}, {"seed": 1, "stream": 1}]
+    "other",
+    [
+        {"seed": 2},
+        {"seed": 1, "realization": 1},
+        {"seed": 1, "stream": 1},
+        {"seed": 1, "draw": 1},
+    ],
 )
 def test_normal_of_another_field_is_independent(other):
     times = np.arange(4) * STEP

@@ -12,6 +12,7 @@ from packaging.version import Version
 CONDA = {
     "cf-xarray": "cf_xarray",
     "dask": "dask-core",
+    "lightning-fabric": "lightning",
     "matplotlib": "matplotlib-base",
     "netcdf4": "netcdf4",
     "torch": "pytorch",

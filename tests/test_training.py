@@ -1,7 +1,9 @@
 """Training: what is drawn, what is fitted, and that a stopped run goes on."""
 
+import io
+import json
+import resource
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +12,13 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-import xstsr
 from tests.models import SPEC, tiny_model, write_tiny_model
-from tests.strategies import make
-from xstsr.diffusion.checkpoint import load_model
+from xstsr.diffusion.checkpoint import load_model, read_header
 from xstsr.diffusion.features import Features
-from xstsr.errors import CheckpointError, DataError, XstsrError
+from xstsr.errors import CheckpointError, DataError
+from xstsr.meaning import AssumptionWarning
 from xstsr.training import train
+from xstsr.training.config import HELD_OUT_S, HELD_OUT_T, Config, Draw
 from xstsr.training.events import (
     Event,
     decode,
@@ -25,21 +27,16 @@ from xstsr.training.events import (
     read_events,
     save_pack,
 )
-from xstsr.training.loop import Config, Run, fit_power_law, importance, warm_start
-from xstsr.training.patches import (
-    HELD_OUT_S,
-    HELD_OUT_T,
-    Draw,
-    block_means,
-    draw_batch,
-    draw_factor,
-)
-from xstsr.training.train import read_config
+from xstsr.training.loop import Run, append
+from xstsr.training.losses import fit_power_law, importance, warm_start
+from xstsr.training.patches import block_means, crop_size, draw_batch, draw_factor
 
 DRAW = Draw(
     s=(2, 3), t=(1, 2), pixels=4000, side=16, cells=4, frames=(4,), coarsening=(1, 2)
 )
-CONFIG = Config(spec=SPEC, draw=DRAW, mean_steps=3, residual_steps=4, warmup=2)
+CONFIG = Config(
+    spec=SPEC, draw=DRAW, mean_steps=3, residual_steps=4, warmup=2, fit_batches=6
+)
 
 
 def event(seed=0, frames=12, size=60):
@@ -105,10 +102,10 @@ def test_draw_factor_leaves_out_what_is_held_out():
     assert {s for _, s, _ in drawn} == set(range(1, 26)) - set(HELD_OUT_S)
 
 
-@given(step=st.integers(0, 10**6))
-def test_draw_batch_is_a_function_of_seed_and_step(step):
+@given(step=st.integers(0, 10**6), rank=st.integers(0, 3))
+def test_draw_batch_is_a_function_of_seed_step_and_rank(step, rank):
     events = [event(0), event(1)]
-    a, b = (draw_batch(events, 5, step, DRAW) for _ in range(2))
+    a, b = (draw_batch(events, 5, step, DRAW, rank) for _ in range(2))
     assert a.factor == b.factor
     assert torch.equal(a.fine.nan_to_num(), b.fine.nan_to_num())
     t, s, _ = a.factor
@@ -118,6 +115,26 @@ def test_draw_batch_is_a_function_of_seed_and_step(step):
         a.fine.shape[2] // s,
         a.fine.shape[3] // s,
     )
+
+
+def test_processes_draw_different_batches():
+    a, b = (draw_batch([event(0), event(1)], 5, 0, DRAW, rank) for rank in (0, 1))
+    assert a.fine.shape != b.fine.shape or not torch.equal(a.fine, b.fine)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((12, 60, 60), (4, 16)),  # what is asked for
+        ((12, 15, 60), (4, 14)),  # whole cells of the narrow side
+        ((3, 60, 60), (3, 16)),  # fewer steps
+        ((1, 60, 60), None),  # less than two steps
+        ((12, 7, 60), None),  # less than four cells
+    ],
+)
+def test_crops_shrink_to_what_events_hold(shape, size):
+    small = Event("small", np.zeros(shape, np.uint16), 1.0, 5.0)
+    assert crop_size([small], (1, 2, 2), 4, DRAW) == size
 
 
 def test_block_means_leave_out_missing_pixels():
@@ -170,6 +187,19 @@ def test_stopped_run_ends_with_the_same_bits(tmp_path):
         assert torch.equal(value, part.average.state_dict()[name]), name
 
 
+def test_progress_is_shown_in_a_terminal_and_nowhere_else(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for kind in (io.StringIO, Terminal):
+        screen = kind()
+        monkeypatch.setattr("sys.stderr", screen)
+        run = Run(CONFIG, tmp_path / kind.__name__)
+        run.go([event(0)], report=lambda line: None)
+        assert ("7/7" in screen.getvalue()) == screen.isatty()
+
+
 def test_training_lowers_the_loss(tmp_path):
     losses = []
     config = replace(CONFIG, mean_steps=60, residual_steps=0, rate=3e-3)
@@ -193,6 +223,97 @@ def test_train_goes_on_only_with_the_same_settings(tmp_path):
     train([da], tmp_path, config=CONFIG, say=lambda line: None)
     with pytest.raises(CheckpointError, match=r"\['rate'\] were \[0\.001\]"):
         train([da], tmp_path, config=replace(CONFIG, rate=1.0))
+
+
+def test_train_goes_on_only_with_the_same_data(tmp_path):
+    first, second = (field(decode(event(i).codes)[:, 3:]) for i in (0, 1))
+    train([first], tmp_path, config=CONFIG, say=lambda line: None)
+    with pytest.raises(CheckpointError, match=r"other data than .*'rain-1'\]"):
+        train([first, second], tmp_path, config=CONFIG)
+    with pytest.raises(CheckpointError, match=r"other data than \['rain-0'\]"):
+        train([second], tmp_path, config=CONFIG)
+
+
+def test_train_goes_on_with_settings_from_before_there_were_others(tmp_path):
+    da = field(decode(event(0).codes)[:, 3:])
+    train([da], tmp_path, config=CONFIG, say=lambda line: None)
+    path = tmp_path / "config.json"
+    settings = json.loads(path.read_text())
+    for name in ("data", "precision", "validate_every"):
+        del settings[name]
+    path.write_text(json.dumps(settings))
+    train([da], tmp_path, config=CONFIG)
+
+
+def test_run_stopped_in_the_mean_stage_gives_the_mean_alone(tmp_path):
+    da = field(decode(event(0).codes)[:, 3:])
+    config = replace(CONFIG, mean_steps=10_000)
+    with pytest.warns(AssumptionWarning, match=r'serves method="mean" only'):
+        path = train(da, tmp_path, config=config, minutes=0.01, say=lambda line: None)
+    coarse = da[:4, :8, :8].stsr.coarsen(2, 2)
+    assert coarse.stsr.upscale(2, 2, method="mean", model=path).shape == (4, 8, 8)
+    with pytest.raises(CheckpointError, match=r"stopped before the denoiser.*'mean'"):
+        coarse.stsr.upscale(2, 2, model=path)
+
+
+def test_full_disk_leaves_the_last_state(tmp_path):
+    """A limit on the size of files stands for the disk."""
+    run = Run(CONFIG, tmp_path)
+    run.save()
+    before = run.state.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write .*state\.pt.*space"):
+            run.save()
+        with pytest.raises(CheckpointError, match=r"cannot write .*log\.csv.*space"):
+            append(tmp_path / "log.csv", "0" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert run.state.read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_card_tells_what_was_drawn_and_what_it_cost(tmp_path):
+    da = field(decode(event(0).codes)[:, 3:])
+    said = {"title": "small", "spacing_km": [0, 99]}
+    path = train(da, tmp_path, config=CONFIG, card=said, say=lambda line: None)
+    card = read_header(path)["card"]
+    drawn = [draw_batch(read_events([da]), 0, i, DRAW) for i in range(7)]
+    assert card["title"] == "small"
+    assert card["quantity"] == "rain rate in mm h-1"
+    assert card["training data"] == ["rain-0"]
+    assert card["training steps"] == {"mean": 3, "residual": 4}
+    assert card["methods"] == ["mean", "diffusion"]
+    assert card["s"] == sorted({b.factor[1] for b in drawn})
+    assert card["t"] == sorted({b.factor[0] for b in drawn})
+    for key, name in (("spacing_km", "spacing"), ("step_minutes", "step")):
+        every = torch.cat([getattr(b, name) for b in drawn]).tolist()
+        assert card[key] == pytest.approx([min(every), max(every)], abs=1e-3)
+    fit = load_model(path).sigma_data.coefficients
+    assert [*card["ln sigma_data"].values()] == pytest.approx(fit.tolist(), abs=1e-4)
+    ((device, hours),) = card["cost"].items()
+    assert device.startswith("cpu with")
+    assert hours.endswith(" h")
+
+
+def test_record_survives_a_stop(tmp_path):
+    events = [event(0), event(1)]
+    for stop in (2, 5):
+        run = Run(CONFIG, tmp_path)
+        run.go(events, until=stop, report=lambda line: None)
+    drawn = [draw_batch(events, 0, i, DRAW).factor for i in range(5)]
+    assert run.record.factors == {(s, t) for t, s, _ in drawn}
+    again = Run(CONFIG, tmp_path).record
+    assert again.to_dict() == run.record.to_dict()
+
+
+def test_s_and_t_make_a_specialist(tmp_path):
+    da = field(decode(event(0).codes)[:, 3:])
+    path = train(da, tmp_path, config=CONFIG, s=4, t=[2], say=lambda line: None)
+    card = read_header(path)["card"]
+    assert (card["s"], card["t"]) == ([4], [2])
+    assert json.loads((tmp_path / "config.json").read_text())["draw.s"] == [4]
 
 
 def test_fine_tuning_starts_from_the_given_weights(tmp_path):
@@ -224,10 +345,9 @@ def test_train_refuses_infinite_data(tmp_path):
         train([field(rates)], tmp_path)
 
 
-def test_train_refuses_temperatures(tmp_path):
-    da = make(kind="state")
-    with pytest.raises(DataError, match=r"it is a state in 'K'.*rain only"):
-        train([da], tmp_path)
+def test_train_refuses_fields_without_values(tmp_path):
+    with pytest.raises(DataError, match=r"rain-0.*all of its 256 values are NaN"):
+        train(field(np.full((4, 8, 8), np.nan, np.float32)), tmp_path)
 
 
 def test_train_refuses_an_empty_folder(tmp_path):
@@ -235,45 +355,30 @@ def test_train_refuses_an_empty_folder(tmp_path):
         read_events([])
 
 
-def test_train_refuses_events_too_small_for_the_crops(tmp_path):
-    small = field(np.ones((4, 8, 8), np.float32))
-    with pytest.raises(DataError, match="no event holds a crop"):
-        train([small], tmp_path, config=CONFIG, say=lambda line: None)
+def test_train_refuses_events_too_small_for_any_crop(tmp_path):
+    small = field(np.ones((4, 7, 7), np.float32))
+    with pytest.raises(DataError, match=r"\(4, 7, 7\).*s=2 and t=1.*4 coarse cells"):
+        train([small], tmp_path, config=CONFIG)
 
 
-def test_config_is_read_from_toml(tmp_path):
-    path = tmp_path / "small.toml"
-    path.write_text(
-        "residual_steps = 7\n[draw]\ns = [2, 4]\n[spec.mean]\nblocks = 1\n"
-        '[card]\ntitle = "small"\n'
-    )
-    config, card = read_config(path)
-    assert card == {"title": "small"}
-    assert config.residual_steps == 7
-    assert config.draw.s == (2, 4)
-    assert config.spec.mean.blocks == 1
-    assert config.mean_steps == Config().mean_steps
+def test_train_leaves_out_factors_that_need_larger_events(tmp_path):
+    rates = decode(event(0).codes)[:4, 3:14, :11]
+    with pytest.warns(AssumptionWarning, match=r"not trained: s=\[3\], for no event"):
+        path = train([field(rates)], tmp_path, config=CONFIG, say=lambda line: None)
+    assert read_header(path)["card"]["s"] == [2]
 
 
-def test_config_that_is_no_toml_is_refused(tmp_path):
-    path = tmp_path / "bad.toml"
-    path.write_text("residual_steps: 7")
-    with pytest.raises(XstsrError, match=r"bad\.toml.*Write it in TOML"):
-        read_config(path)
+def test_train_refuses_events_that_are_mostly_missing(tmp_path):
+    rates = np.full((4, 40, 40), np.nan, np.float32)
+    rates[:, :6, :6] = 1.0
+    with pytest.raises(DataError, match=r"in 101 trials no crop.*data in half.*rain-0"):
+        train([field(rates)], tmp_path, config=CONFIG)
 
 
-def test_config_of_the_default_model_is_the_default():
-    path = Path(xstsr.__file__).parent / "training" / "default.toml"
-    config, card = read_config(path)
-    assert config == Config()
-    assert card["spacing_km"] == [0.9, 4.0]
-
-
-def test_config_with_an_unknown_name_is_refused(tmp_path):
-    path = tmp_path / "bad.toml"
-    path.write_text("[draw]\nfactor = 3\n")
-    with pytest.raises(XstsrError, match=r"\['factor'\].*a Draw has"):
-        read_config(path)
+def test_train_refuses_dry_events(tmp_path):
+    dry = field(np.zeros((4, 40, 40), np.float32))
+    with pytest.raises(DataError, match="none of 6 batches holds"):
+        train([dry], tmp_path, config=CONFIG, say=lambda line: None)
 
 
 def test_events_are_read_from_the_archive(radar_data):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xstsr import verify
-from xstsr.conserve import block_mean, conserve
+from xstsr.conserve import block_mean, conserve, refine
 from xstsr.errors import DataError
 from xstsr.texture import ring_power
 
@@ -134,6 +134,45 @@ def test_lag1_correlation_error_by_hand():
     assert np.isnan(verify.lag1_correlation_error(steady[None, :1], steady[:1]))
 
 
+def test_seams_by_hand():
+    # along x, blocks of 2: jumps 1, 3, 1 against the truth's 1, 2, 1: 3 over 2. Along y
+    # nothing changes, which halves all means alike where the factor is 2 as well
+    truth = np.tile(np.array([0.0, 1.0, 3.0, 4.0]), (2, 4, 1))
+    ensemble = np.tile(np.array([0.0, 1.0, 4.0, 5.0]), (3, 2, 4, 1))
+    assert verify.seam_space(ensemble, truth, (2, 1, 2)) == pytest.approx(1.5)
+    assert verify.seam_space(ensemble, truth, (2, 2, 2)) == pytest.approx(1.5)
+    turned = verify.seam_space(ensemble.swapaxes(2, 3), truth.swapaxes(1, 2), (2, 2, 1))
+    assert turned == pytest.approx(1.5)
+    along_time = verify.seam_time(ensemble.swapaxes(1, 3), truth.T, (2, 1, 1))
+    assert along_time == pytest.approx(1.5)
+
+
+def test_seams_of_the_truth_are_one_and_of_blocks_infinite(event):
+    _, truth = event
+    assert verify.seam_space(truth[None], truth, (2, 5, 7)) == pytest.approx(1)
+    assert verify.seam_time(truth[None], truth, (2, 5, 7)) == pytest.approx(1)
+    blocks = refine(block_mean(truth, (2, 5, 7)), (2, 5, 7))[None]
+    assert verify.seam_space(blocks, truth, (2, 5, 7)) == np.inf
+    assert verify.seam_time(blocks, truth, (2, 5, 7)) == np.inf
+
+
+def test_seams_without_anything_to_compare_are_nan(event):
+    ensemble, truth = event
+    assert np.isnan(verify.seam_space(ensemble, truth, (2, 1, 1)))
+    assert np.isnan(verify.seam_space(ensemble, truth, (2, 20, 21)))
+    assert np.isnan(verify.seam_time(ensemble, truth, (1, 5, 7)))
+    assert np.isnan(verify.seam_time(ensemble, 0 * truth, (2, 5, 7)))
+
+
+def test_seams_leave_missing_pixels_out(event):
+    ensemble, truth = event
+    marked = ensemble.copy()
+    marked[:, np.isnan(truth)] = 1e6
+    for seam in (verify.seam_space, verify.seam_time):
+        expected = seam(ensemble, truth, (2, 5, 7))
+        assert seam(marked, truth, (2, 5, 7)) == pytest.approx(expected)
+
+
 def test_psnr_by_hand():
     truth = np.array([[[10.0, 0.0]]])
     # mse of the mean is (1 + 1) / 2 = 1, so 20 log10(10)
@@ -167,8 +206,8 @@ def test_score_table_holds_every_score(event):
     assert list(table) == [
         "fair_crps", "rmse", "spread_skill", "log_spectral_distance",
         "temporal_spectral_distance", "fss_1", "fss_5", "fss_10", "q99_ratio",
-        "q99.9_ratio", "wet_area_ratio", "lag1_correlation_error", "psnr", "ssim",
-        "largest_residual",
+        "q99.9_ratio", "wet_area_ratio", "lag1_correlation_error", "seam_space",
+        "seam_time", "psnr", "ssim", "largest_residual",
     ]  # fmt: skip
     assert all(type(value) is float and np.isfinite(value) for value in table.values())
     assert table["largest_residual"] < 1e-6

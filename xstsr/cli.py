@@ -219,28 +219,42 @@ def plan(source: Path, name: str | None, as_json: bool, **choices: Any) -> None:
 @click.option("--steps", type=int, help="Network evaluations. Default: the model's.")
 @_sampling
 @click.option("--out", type=click.Path(path_type=Path), help="Table: .md, .csv or .nc.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Trust report: .html or .png. May be repeated.",
+)
 def evaluate(
     sources: tuple[Path, ...],
     name: str | None,
     factors: str,
     out: Path | None,
+    report: tuple[Path, ...],
     **protocol: Any,
 ) -> None:
     """Coarsen fine fields, upscale them again, and score against the baselines.
 
-    Each of SOURCES is an event; its wettest fully covered boxes are judged.
+    Each of SOURCES is an event; its wettest fully covered boxes are judged. The report
+    says at which factors to trust the model, by a stated rule, and shows why.
     """
-    from xstsr.evaluation import Protocol, evaluate_events, parse_factors, write_table
+    from xstsr import report as trust
+    from xstsr.evaluation import Protocol, parse_factors, write_table
     from xstsr.files import open_variable
 
+    trust.check_targets(report)
     opened = [(path, *open_variable(path, name)) for path in sources]
-    scores = evaluate_events(
+    found = trust.evaluate_events(
         [(path.stem, dataset[variable]) for path, dataset, variable in opened],
         parse_factors(factors),
         Protocol(**protocol),
         say=lambda line: click.echo(line, err=True),
     )
-    click.echo(write_table(scores, out))
+    click.echo(write_table(found.scores, out))
+    for one in found.evaluations:
+        click.echo(f"{one.name}: {one.verdict.sentence}")
+    for path in report:
+        click.echo(f"wrote {trust.write(found.evaluations, path)}", err=True)
 
 
 @main.command()
@@ -253,10 +267,19 @@ def evaluate(
     help="Folder for the run's state and the model; a stopped run goes on from it.",
 )
 @click.option("--var", "name", help="Variable, where a file has several.")
+@click.option(
+    "--validation",
+    multiple=True,
+    type=_FILE,
+    help="Score the run on these events now and then. May be repeated.",
+)
 @click.option("--config", type=_FILE, help="TOML file with numbers of the run.")
+@click.option("-s", "--s", multiple=True, type=int, help="Train on this factor alone.")
+@click.option("-t", "--t", multiple=True, type=int, help="Likewise, in time.")
 @click.option("--start", help="Model to fine-tune: name or path. Default: none.")
 @click.option("--minutes", type=float, default=float("inf"), help="Stop after so long.")
 @click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is.")
+@click.option("--devices", type=int, default=1, show_default=True, help="How many.")
 @click.option(
     "--pack",
     type=click.Path(path_type=Path),
@@ -267,7 +290,8 @@ def train(
 ) -> None:
     """Train a model on the fine fields of DATA: files, folders of files, or a pack.
 
-    The same command goes on with a stopped run.
+    The same command goes on with a stopped run. -s and -t make a specialist for one
+    factor, or for a few where they are repeated.
     """
     from xstsr.training import pack_events
     from xstsr.training import train as train_model
@@ -276,7 +300,7 @@ def train(
         pack_events(data, pack, name)
         click.echo(f"wrote {pack}")
         return
-    click.echo(f"wrote {train_model(data, name=name, say=click.echo, **run)}")
+    click.echo(f"wrote {train_model(data, name=name, **run)}")
 
 
 @main.command()

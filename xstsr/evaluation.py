@@ -19,13 +19,15 @@ import xarray as xr
 from xstsr import cf
 from xstsr.errors import DataError, FactorError
 from xstsr.meaning import Meaning
-from xstsr.methods import STOCHASTIC
+from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.pipeline import upscale
+from xstsr.recipe import Recipe
 from xstsr.verify import score_table
 from xstsr.water import coarsen
 
 Array = np.ndarray
 Say = Callable[[str], object]
+Watch = Callable[[str, xr.DataArray, xr.DataArray, xr.DataArray], object]
 METHODS = ("diffusion", "mean", "rainfarm", "linear", "nearest")
 BASELINES = ("rainfarm", "linear", "nearest")
 
@@ -46,6 +48,8 @@ class Protocol:
         Name or path of the checkpoint.
     steps : int, optional
         Network evaluations per realization.
+    recipe : Recipe, optional
+        Noise amplitude, context and taper of the networks' methods.
     device : str, optional
         Where networks run.
     side, frames : int
@@ -60,6 +64,7 @@ class Protocol:
     seed: int = 0
     model: str = "default"
     steps: int | None = None
+    recipe: Recipe | None = None
     device: str | None = None
     side: int = 200
     frames: int = 24
@@ -67,7 +72,12 @@ class Protocol:
 
 
 def evaluate(
-    da: xr.DataArray, s: int, t: int = 1, *, protocol: Protocol | None = None
+    da: xr.DataArray,
+    s: int,
+    t: int = 1,
+    *,
+    protocol: Protocol | None = None,
+    watch: Watch | None = None,
 ) -> xr.Dataset:
     """Score every method on one known fine field.
 
@@ -79,6 +89,8 @@ def evaluate(
         Factors.
     protocol : Protocol, optional
         Methods, realizations and the like.
+    watch : callable, optional
+        Is shown each method's name and fine field, the coarse field and the truth.
 
     Returns
     -------
@@ -99,13 +111,11 @@ def evaluate(
     weights = meaning.step_hours()[:, None, None] * meaning.area()
     rows = []
     for method in protocol.methods:
-        options: dict[str, Any] = {"model": protocol.model, "steps": protocol.steps}
-        if method in STOCHASTIC:
-            options |= {"realizations": protocol.realizations, "seed": protocol.seed}
-        options |= {"method": method, "device": protocol.device}
-        fine = upscale(coarse, s, t, **options)
+        fine = upscale(coarse, s, t, **_options(protocol, method))
         ensemble = _rates(fine, cf.read(fine)).reshape(-1, *truth.shape)
         rows.append(score_table(ensemble, truth, given, (t, s, s), weights))
+        if watch is not None:
+            watch(method, fine, coarse, da)
     scores = {
         name: ("method", [row[name] for row in rows], {"long_name": name})
         for name in rows[0]
@@ -115,6 +125,17 @@ def evaluate(
         {"method": list(protocol.methods)},
         {"s": s, "t": t, "realizations": protocol.realizations},
     )
+
+
+def _options(protocol: Protocol, method: str) -> dict[str, Any]:
+    """Gather the options of `upscale` that concern a method."""
+    options: dict[str, Any] = {"method": method, "device": protocol.device}
+    if method in NEURAL:
+        options |= {"model": protocol.model, "steps": protocol.steps}
+        options |= {"recipe": protocol.recipe}
+    if method in STOCHASTIC:
+        options |= {"realizations": protocol.realizations, "seed": protocol.seed}
+    return options
 
 
 def boxes(da: xr.DataArray, s: int, t: int, protocol: Protocol) -> list[xr.DataArray]:
@@ -167,6 +188,7 @@ def evaluate_events(
     factors: Sequence[tuple[int, int]],
     protocol: Protocol,
     say: Say = print,
+    watch: Callable[[str, int, int], Watch] | None = None,
 ) -> xr.Dataset:
     """Score every method on the boxes of several events and factors.
 
@@ -180,6 +202,8 @@ def evaluate_events(
         How fields are judged.
     say : callable
         Takes a line per event and factor.
+    watch : callable, optional
+        Takes an event and its factors and gives what watches a box; see `evaluate`.
 
     Returns
     -------
@@ -190,8 +214,9 @@ def evaluate_events(
     for name, da in events:
         by_factor = []
         for s, t in factors:
+            watcher = watch(name, s, t) if watch else None
             scored = [
-                evaluate(box, s, t, protocol=protocol)
+                evaluate(box, s, t, protocol=protocol, watch=watcher)
                 for box in boxes(da, s, t, protocol)
             ]
             mean = xr.concat(scored, "box").mean("box")
@@ -207,8 +232,14 @@ def evaluate_events(
     return xr.concat(by_event, "event")
 
 
-def ratios(scores: xr.Dataset, over: Sequence[str] = BASELINES) -> xr.DataArray:
-    """Divide the diffusion model's fair CRPS by that of the best baseline.
+def ratios(
+    scores: xr.Dataset,
+    over: Sequence[str] = BASELINES,
+    *,
+    score: str = "fair_crps",
+    method: str = "diffusion",
+) -> xr.DataArray:
+    """Divide a method's score, for which less is better, by that of the best baseline.
 
     Parameters
     ----------
@@ -216,11 +247,17 @@ def ratios(scores: xr.Dataset, over: Sequence[str] = BASELINES) -> xr.DataArray:
         From `evaluate_events`.
     over : sequence of str
         The baselines to choose the best of, for each event and factor.
+    score, method : str
+        Which score of which method.
+
+    Returns
+    -------
+    DataArray
+        With dims (event, factor); below 1 where the method is better.
     """
     # as dicts: `method` is also the name of an option of sel
-    crps = scores.fair_crps
-    best = crps.sel({"method": list(over)}).min("method")
-    ratio: xr.DataArray = crps.sel({"method": "diffusion"}, drop=True) / best
+    best = scores[score].sel({"method": list(over)}).min("method")
+    ratio: xr.DataArray = scores[score].sel({"method": method}, drop=True) / best
     return ratio
 
 

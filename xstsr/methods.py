@@ -7,6 +7,7 @@ Arrays only; torch is imported by the two methods that need it, when they run.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ from xstsr.errors import CheckpointError, XstsrError
 from xstsr.recipe import Recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from xstsr.diffusion.denoiser import Condition
     from xstsr.diffusion.model import Model
 
@@ -138,29 +141,23 @@ def diffusion(task: Task) -> Array:
     """Draw samples of the conditional distribution; shape (R, T t, Y sy, X sx)."""
     import torch
 
-    from xstsr.diffusion.noise import normal
-
     request = task.request
     drawn = np.empty((len(request.realizations), *task.shape), np.float32)
-    if not np.any(task.coarse > 0):
-        drawn[:] = 0  # dry is free: without rain nothing is left to chance
+    if _is_settled(task):
+        drawn[:] = 0  # dry is free, and so is missing
         return drawn
     amplitude = request.recipe.amplitude(_size(request), request.factor[0])
     with torch.inference_mode():
         model, condition = _condition(task)
         # one realization at a time: its bits do not depend on how many there are
         for field, realization in zip(drawn, request.realizations, strict=True):
-            noise = normal(
-                task.times,
-                task.shape[1:],
-                seed=request.seed,
-                realization=realization,
-                stream=task.stream,
-                origin=task.origin,
-                device=request.device,
-            )
+            noise = partial(_noise, task, realization)
             sample = model.sample(
-                condition, noise[None, None], amplitude=amplitude, steps=request.steps
+                condition,
+                noise(0),
+                amplitude=amplitude,
+                steps=request.steps,
+                fresh=noise,
             )
             field[:] = sample[0, 0].cpu().numpy()
     return drawn
@@ -208,6 +205,32 @@ def choose_device(device: str | None) -> str:
             f"{count} GPUs. Pass device='cpu', or install a CUDA build of torch."
         )
     return device
+
+
+def _is_settled(task: Task) -> bool:
+    """Whether nothing is left to chance: no rain, or for states no data."""
+    import torch
+
+    from xstsr.diffusion.checkpoint import shared_model
+
+    model = shared_model(task.request.model, task.request.device)
+    return not model.spec.transform.is_open(torch.as_tensor(task.coarse)).any()
+
+
+def _noise(task: Task, realization: int, draw: int) -> "Tensor":
+    """White noise of one draw of a task; shape (1, 1, T t, Y sy, X sx)."""
+    from xstsr.diffusion.noise import normal
+
+    return normal(
+        task.times,
+        task.shape[1:],
+        seed=task.request.seed,
+        realization=realization,
+        stream=task.stream,
+        draw=draw,
+        origin=task.origin,
+        device=task.request.device,
+    )[None, None]
 
 
 def _size(request: Request) -> float:

@@ -10,6 +10,7 @@ from os import PathLike, fspath
 import numpy as np
 
 from xstsr.errors import FactorError, XstsrError
+from xstsr.knowledge import check_knows
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.methods import (
     HALO,
@@ -54,7 +55,7 @@ def prepare(
         seed=_whole(seed, "seed", least=0),
         model=name,
         fingerprint=sha256,
-        steps=None if steps is None else _whole(steps, "steps", least=1),
+        steps=None if steps is None else _whole(steps, "steps", least=2),
         device=choose_device(device) if method in NEURAL else "cpu",
     )
     _warn_beyond(request)
@@ -198,14 +199,9 @@ def _known_model(
     name = fspath(model)
     if method not in NEURAL:
         return name, ""
-    from xstsr.diffusion.checkpoint import available, find, fingerprint
+    from xstsr.diffusion.checkpoint import available, find, fingerprint, read_header
 
-    if meaning.kind == "state":
-        raise XstsrError(
-            f"cannot upscale {meaning.name!r} [{meaning.units}] with "
-            f"method={method!r}: the model {name!r} knows precipitation only. Use "
-            "method='linear'."
-        )
+    check_knows(name, read_header(name), method, meaning)
     if name not in available():
         name = str(find(name).resolve())  # workers may stand in another folder
     return name, fingerprint(name)

@@ -8,7 +8,7 @@ no second ensemble is made. Events are few: score each and report them apart. Ho
 looks is scored in `xstsr.texture`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +37,8 @@ __all__ = [
     "rank_histogram",
     "rmse_of_mean",
     "score_table",
+    "seam_space",
+    "seam_time",
     "spread_skill",
     "ssim",
     "temporal_spectral_distance",
@@ -271,6 +273,67 @@ def largest_residual(
     return float(np.nanmax(relative, initial=0.0))
 
 
+def seam_space(ensemble: Field, truth: Field, factor: Sequence[int]) -> float:
+    r"""Compare the jump across the edges of coarse cells with that inside them.
+
+    .. math:: \frac{J_{edge} / J_{inside}}{J^{truth}_{edge} / J^{truth}_{inside}}
+
+    where ``J`` is the mean absolute difference of neighbouring pixels, along y and x
+    together. The same ratio in the truth takes out what lies at the edges by chance, a
+    front for example: 1 is seamless, above 1 the coarse cells show, below 1 their edges
+    are smoother than rain is.
+
+    Parameters
+    ----------
+    ensemble : ndarray, shape (M, T*t, Y*sy, X*sx)
+        Realizations [mm h-1].
+    truth : ndarray, shape (T*t, Y*sy, X*sx)
+        Truth [mm h-1].
+    factor : sequence of int, (t, sy, sx)
+        Fine pixels per coarse cell in time, y and x.
+
+    Returns
+    -------
+    float
+        Ratio [1]; infinite for uniform cells; NaN where a factor of 1, a single cell or
+        a dry truth leaves nothing to compare.
+
+    Raises
+    ------
+    DataError
+        If the shapes disagree or no pixel is valid.
+    """
+    return _seam(ensemble, truth, {1: factor[1], 2: factor[2]})
+
+
+def seam_time(ensemble: Field, truth: Field, factor: Sequence[int]) -> float:
+    """Compare the jump between coarse steps with that inside them.
+
+    As `seam_space`, for the differences of neighbouring frames.
+
+    Parameters
+    ----------
+    ensemble : ndarray, shape (M, T*t, Y*sy, X*sx)
+        Realizations [mm h-1].
+    truth : ndarray, shape (T*t, Y*sy, X*sx)
+        Truth [mm h-1].
+    factor : sequence of int, (t, sy, sx)
+        Fine pixels per coarse cell in time, y and x.
+
+    Returns
+    -------
+    float
+        Ratio [1]; infinite for uniform steps; NaN where a factor of 1, a single step or
+        a dry truth leaves nothing to compare.
+
+    Raises
+    ------
+    DataError
+        If the shapes disagree or no pixel is valid.
+    """
+    return _seam(ensemble, truth, {0: factor[0]})
+
+
 def score_table(
     ensemble: Field,
     truth: Field,
@@ -320,6 +383,8 @@ def score_table(
         "q99.9_ratio": quantile_ratio(ensemble, truth, 0.999),
         "wet_area_ratio": wet_area_ratio(ensemble, truth),
         "lag1_correlation_error": lag1_correlation_error(ensemble, truth),
+        "seam_space": seam_space(ensemble, truth, factor),
+        "seam_time": seam_time(ensemble, truth, factor),
         "psnr": psnr(ensemble, truth),
         "ssim": ssim(ensemble, truth),
         "largest_residual": largest_residual(ensemble, coarse, factor, weights),
@@ -343,3 +408,31 @@ def _error_and_variance(ensemble: Field, truth: Field) -> tuple[float, float]:
         variance += float(((x - mean) ** 2).sum()) / max(m - 1, 1)
         count += y.size
     return error / count, variance / count
+
+
+def _seam(ensemble: Field, truth: Field, blocks: Mapping[int, int]) -> float:
+    """Compare jumps at the edges of blocks, {axis: length}, with the truth's there."""
+    valid = valid_pixels(ensemble, truth)
+    ours = _jump_ratio(ensemble, valid, blocks)
+    return ratio(ours, _jump_ratio(truth[None], valid, blocks))
+
+
+def _jump_ratio(
+    fields: Field, valid: NDArray[np.bool_], blocks: Mapping[int, int]
+) -> float:
+    """Divide the mean jump of neighbours at the edges of blocks by that inside them."""
+    sums, counts = np.zeros(2), np.zeros(2)
+    for axis, length in blocks.items():
+        if length == 1:
+            continue  # every pair straddles an edge: nothing to compare with
+        for last in range(valid.shape[axis] - 1):
+            both = valid.take(last, axis) & valid.take(last + 1, axis)
+            inside = int((last + 1) % length != 0)
+            for x in fields:
+                here, there = x.take(last, axis)[both], x.take(last + 1, axis)[both]
+                sums[inside] += np.abs(here.astype(np.float64) - there).sum()
+                counts[inside] += here.size
+    edge, inner = (sums / np.maximum(counts, 1)).tolist()
+    if edge > 0 and inner == 0 and counts[1]:
+        return float("inf")
+    return ratio(edge, inner) if counts[0] else float("nan")

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from safetensors.torch import save_file
 from xstsr.diffusion.model import Model, ModelSpec, Settings
 from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import SAMPLERS
-from xstsr.diffusion.transform import LogTransform
+from xstsr.diffusion.transform import read_transform
 from xstsr.errors import CheckpointError
 
 FORMAT = 1
@@ -44,15 +45,52 @@ def save_model(model: Model, path: Path, card: Mapping[str, Any]) -> None:
         Target, ``*.safetensors``.
     card : mapping
         The model card: what JSON can hold.
+
+    Raises
+    ------
+    CheckpointError
+        The file cannot be written; the last one is as it was.
     """
     header = {"format": FORMAT, "spec": asdict(model.spec), "card": dict(card)}
     tensors = {
         name: value.detach().cpu().to(_stored_as(name)).contiguous()
         for name, value in model.state_dict().items()
     }
+    with beside(path) as side:
+        save_file(tensors, side, metadata={"xstsr": json.dumps(header)})
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Write a file beside its target, and put it in place only when it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        The target.
+
+    Yields
+    ------
+    Path
+        What to write.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be written: the disk is full, say. The target is as it was.
+    """
     side = path.with_name(path.name + ".part")
-    save_file(tensors, side, metadata={"xstsr": json.dumps(header)})
-    side.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield side
+        side.replace(path)
+    # torch and safetensors have errors of their own for a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:
+        side.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {str(path)!r}: {error}. Its last version, if any, is as it "
+            "was. Make space or choose another folder, and give the command again."
+        ) from error
 
 
 def load_model(name: Name = "default", device: str = "cpu") -> Model:
@@ -199,7 +237,7 @@ def _spec(fields: Mapping[str, Any]) -> ModelSpec:
     return ModelSpec(
         architecture(fields["mean"]),
         architecture(fields["denoiser"]),
-        LogTransform(**fields["transform"]),
+        read_transform(fields["transform"]),
         Settings(**fields["settings"]),
     )
 

@@ -14,10 +14,10 @@ References
 import torch
 from torch import Tensor, nn
 
-from xstsr.diffusion.features import CHANNELS, Features
+from xstsr.diffusion.features import CHANNELS, Factor, Features
 from xstsr.diffusion.mean import Means
 from xstsr.diffusion.network import Architecture, SpaceTimeUNet
-from xstsr.diffusion.transform import LogTransform
+from xstsr.diffusion.transform import Transform
 
 
 class SigmaData(nn.Module):
@@ -49,8 +49,8 @@ class SigmaData(nn.Module):
 class Denoiser(nn.Module):
     """Estimate the clean residual from a noisy one.
 
-    In dry coarse cells the residual is known to be zero: noise is masked there, so
-    they neither cost chance nor influence their surroundings.
+    In dry and in missing coarse cells the residual is known to be zero: noise is masked
+    there, so they neither cost chance nor influence their surroundings.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Denoiser(nn.Module):
         Returns
         -------
         Tensor, shape (B, 1, T, Y, X)
-            The expected residual, 0 in dry coarse cells.
+            The expected residual, 0 in dry and in missing coarse cells.
         """
         wet = condition.features.wet
         level = sigma[:, None, None, None, None]
@@ -100,15 +100,26 @@ class Condition:
         The coarse field on the fine grid.
     means : Means
         The conditional means.
-    transform : LogTransform
+    transform : Transform
         The value space.
+    coarse : Tensor, shape (B, T, Y, X)
+        The coarse field, NaN where there are no data.
+    factor : tuple of int
+        (t, sy, sx).
     """
 
     def __init__(
-        self, features: Features, means: Means, transform: LogTransform
+        self,
+        features: Features,
+        means: Means,
+        transform: Transform,
+        coarse: Tensor,
+        factor: Factor,
     ) -> None:
         self.features = features
         self.means = means
+        self.coarse = coarse
+        self.factor = factor
         parts = (features.maps, means.z, transform.forward(means.rate))
         self.maps = torch.cat(parts, dim=1)
 

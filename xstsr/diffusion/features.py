@@ -6,7 +6,8 @@ are an axis and every factor gives tensors of the same form. Seven channels:
 0. z of the coarse field, block-constant
 1. z of the coarse field, interpolated
 2. 1 where the coarse cell holds data
-3. 1 where the coarse cell holds rain: elsewhere the fine field is known to be dry
+3. 1 where the coarse cell leaves something to chance: where it holds rain, for a dry
+   cell is dry throughout; for states, where it holds data
 4. - 6. the phase inside the block in time, y and x, from -1 to 1
 
 Scalars travel beside them: (log s, log t, log spacing, log step).
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from xstsr.diffusion.transform import LogTransform
+from xstsr.diffusion.transform import Transform
 
 CHANNELS = 7
 Factor = tuple[int, int, int]
@@ -36,7 +37,7 @@ class Features:
     scalars : Tensor, shape (B, 4)
         log s, log t, log of the fine spacing [km] and of the fine step [min].
     rate : Tensor, shape (B, 1, T, Y, X)
-        The interpolated coarse rate [mm h-1].
+        The interpolated coarse rate [mm h-1], or state in its unit.
     horizon : Tensor, shape (B,)
         Reach of the temporal attention to either side [min].
     origin : tuple of int
@@ -52,7 +53,7 @@ class Features:
 
     @property
     def wet(self) -> Tensor:
-        """1 where the coarse cell holds rain; shape (B, 1, T, Y, X)."""
+        """1 where something is left to chance; shape (B, 1, T, Y, X)."""
         return self.maps[:, 3:4]
 
     @property
@@ -89,7 +90,7 @@ def features(
     spacing: Tensor,
     step: Tensor,
     horizon: Tensor,
-    transform: LogTransform,
+    transform: Transform,
     origin: tuple[int, int] = (0, 0),
 ) -> Features:
     """Lay the coarse field out on the fine grid.
@@ -97,12 +98,12 @@ def features(
     Parameters
     ----------
     coarse : Tensor, shape (B, T, Y, X)
-        Coarse rates [mm h-1], NaN where there are no data.
+        Coarse rates [mm h-1] or states, NaN where there are no data.
     factor : tuple of int
         (t, sy, sx).
     spacing, step, horizon : Tensor, shape (B,)
         Fine spacing [km], fine step and attention horizon [min].
-    transform : LogTransform
+    transform : Transform
         The value space.
     origin : tuple of int
         Absolute place of the first fine pixel.
@@ -113,14 +114,13 @@ def features(
         On the fine grid of shape (T t, Y sy, X sx).
     """
     valid = torch.isfinite(coarse)
-    filled = torch.where(valid, coarse, 0.0)
-    wet = filled > 0
-    smooth = interpolate(filled, valid, factor)
+    excess = torch.where(valid, coarse - transform.rest, 0.0)
+    smooth = interpolate(excess, valid, factor) + transform.rest
     layers = (
-        refine(transform.forward(filled), factor),
+        refine(transform.forward(excess + transform.rest), factor),
         transform.forward(smooth),
         refine(valid.to(coarse.dtype), factor),
-        refine(wet.to(coarse.dtype), factor),
+        refine(transform.is_open(coarse).to(coarse.dtype), factor),
         *_phases(coarse, factor),
     )
     return Features(
@@ -146,7 +146,7 @@ def interpolate(filled: Tensor, valid: Tensor, factor: Factor) -> Tensor:
     Parameters
     ----------
     filled : Tensor, shape (B, T, Y, X)
-        Coarse rates with zeros where `valid` is false.
+        Coarse values with zeros where `valid` is false.
     valid : Tensor, shape (B, T, Y, X)
         Where there are data.
 

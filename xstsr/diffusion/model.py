@@ -13,31 +13,33 @@ from torch import Tensor, nn
 
 from xstsr.diffusion.denoiser import Condition, Denoiser, SigmaData
 from xstsr.diffusion.features import Factor, features
+from xstsr.diffusion.guidance import guide
 from xstsr.diffusion.mean import MeanNetwork
 from xstsr.diffusion.network import Architecture
-from xstsr.diffusion.sampler import SAMPLERS, initial, sigmas_karras
-from xstsr.diffusion.transform import LogTransform
+from xstsr.diffusion.sampler import Fresh, Schedule, initial, sampler_named
+from xstsr.diffusion.transform import LogTransform, Transform
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Schedule):
     """How a model samples unless told otherwise.
 
     Parameters
     ----------
+    sigma_min, sigma_max, rho, beta_end : float
+        Noise levels, as in `Schedule`.
     steps : int
-        Network evaluations per sample.
-    sigma_min, sigma_max, rho : float
-        Noise levels, in units of sigma_data.
+        Network evaluations per sample, whatever the sampler.
     sampler : str
         A name in `SAMPLERS`.
+    guidance : float
+        Noise level below which estimates are made to agree with the coarse field; 0
+        never.
     """
 
     steps: int = 8
-    sigma_min: float = 0.03
-    sigma_max: float = 80.0
-    rho: float = 7.0
     sampler: str = "dpm-solver++"
+    guidance: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,15 @@ class ModelSpec:
     ----------
     mean, denoiser : Architecture
         Shapes of the two networks.
-    transform : LogTransform
-        The value space.
+    transform : Transform
+        The value space, and with it the kind of field.
     settings : Settings
         How it samples.
     """
 
     mean: Architecture = field(default_factory=Architecture)
     denoiser: Architecture = field(default_factory=Architecture)
-    transform: LogTransform = field(default_factory=LogTransform)
+    transform: Transform = field(default_factory=LogTransform)
     settings: Settings = field(default_factory=Settings)
 
 
@@ -72,7 +74,7 @@ class Model(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.mean = MeanNetwork(spec.mean)
+        self.mean = MeanNetwork(spec.mean, spec.transform)
         self.denoiser = Denoiser(spec.denoiser)
         self.sigma_data = SigmaData()
 
@@ -90,7 +92,7 @@ class Model(nn.Module):
         Parameters
         ----------
         coarse : Tensor, shape (B, T, Y, X)
-            Coarse rates [mm h-1], NaN where there are no data.
+            Coarse rates [mm h-1] or states, NaN where there are no data.
         factor : tuple of int
             (t, sy, sx).
         spacing, step, reach : Tensor, shape (B,)
@@ -104,7 +106,8 @@ class Model(nn.Module):
         """
         transform = self.spec.transform
         seen = features(coarse, factor, spacing, step, reach, transform, origin)
-        return Condition(seen, self.mean(seen, coarse, factor), transform)
+        means = self.mean(seen, coarse, factor)
+        return Condition(seen, means, transform, coarse, factor)
 
     def sample(
         self,
@@ -113,6 +116,7 @@ class Model(nn.Module):
         *,
         amplitude: float = 1.0,
         steps: int | None = None,
+        fresh: Fresh | None = None,
     ) -> Tensor:
         """Draw one fine field per noise field.
 
@@ -125,26 +129,40 @@ class Model(nn.Module):
         amplitude : float
             The residual's standard deviation over that of the training data.
         steps : int, optional
-            Network evaluations; the model's own number by default.
+            Network evaluations; the model's own number by default. One would give the
+            mean of z alone, without spread, and is refused.
+        fresh : callable, optional
+            White noise of the shape of `noise` for step 1, 2, ... of a sampler that
+            needs it.
 
         Returns
         -------
         Tensor, shape (B, 1, T, Y, X)
-            Rates [mm h-1] before conservation.
+            Rates [mm h-1] or states, before conservation.
+
+        Raises
+        ------
+        XstsrError
+            The sampler is unknown, or cannot take so many steps.
         """
         chosen = self.spec.settings
-        sigmas = sigmas_karras(
-            steps or chosen.steps,
-            sigma_min=chosen.sigma_min,
-            sigma_max=chosen.sigma_max,
-            rho=chosen.rho,
-        )
+        sampler = sampler_named(chosen.sampler)
+        sigmas = sampler.levels(chosen.steps if steps is None else steps, chosen)
+
+        transform, mean = self.spec.transform, condition.means.z
+        if amplitude == 0:
+            return transform.inverse(mean)  # nothing is left to chance
+        width: Tensor = self.sigma_data(condition.features.scalars) * amplitude
 
         def denoise(x_t: Tensor, sigma: float) -> Tensor:
             level = torch.full((len(x_t),), sigma, device=x_t.device)
             clean: Tensor = self.denoiser(x_t, level, condition)
-            return clean
+            if sigma >= chosen.guidance:
+                return clean
+            z = guide(
+                mean + width * clean, condition.coarse, condition.factor, transform
+            )
+            return (z - mean) / width
 
-        residual = SAMPLERS[chosen.sampler](denoise, initial(noise, sigmas), sigmas)
-        width = self.sigma_data(condition.features.scalars) * amplitude
-        return self.spec.transform.inverse(condition.means.z + width * residual)
+        residual = sampler.integrate(denoise, initial(noise, sigmas), sigmas, fresh)
+        return transform.inverse(mean + width * residual)

@@ -58,13 +58,15 @@ def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:
     return torch.stack((c0, c1, c2, c3))
 
 
-def key_of(seed: int, realization: int, stream: int = 0) -> tuple[int, int]:
-    """Hash (seed, realization, stream) into a Philox key.
+def key_of(
+    seed: int, realization: int, stream: int = 0, draw: int = 0
+) -> tuple[int, int]:
+    """Hash (seed, realization, stream, draw) into a Philox key.
 
     Neighbouring seeds give unrelated keys, whose fields have shape and statistics in
     common but no value.
     """
-    words = np.random.SeedSequence([seed, realization, stream]).generate_state(2)
+    words = np.random.SeedSequence([seed, realization, stream, draw]).generate_state(2)
     return int(words[0]), int(words[1])
 
 
@@ -75,6 +77,7 @@ def normal(
     seed: int,
     realization: int = 0,
     stream: int = 0,
+    draw: int = 0,
     origin: tuple[int, int] = (0, 0),
     device: torch.device | str = "cpu",
 ) -> Tensor:
@@ -88,6 +91,9 @@ def normal(
         (Y, X), the pixels of the tile.
     seed, realization, stream : int
         What the noise belongs to; `stream` tells apart fields drawn together.
+    draw : int
+        0 for the noise that sampling starts from, 1, 2, ... for the fresh noise of an
+        ancestral sampler's steps.
     origin : tuple of int
         Absolute index of the tile's first pixel; may be negative.
     device : torch.device or str
@@ -113,7 +119,7 @@ def normal(
             ((time >> 32) & _MASK)[:, None, None].expand(grid),
         )
     )
-    words = philox4x32(counter, key_of(seed, realization, stream))
+    words = philox4x32(counter, key_of(seed, realization, stream, draw))
     quads = _box_muller(words).movedim(0, -1).reshape(len(time), rows, -1)
     skip = x0 - 4 * first
     return quads[..., skip : skip + columns]

@@ -1,15 +1,18 @@
 r"""Events: high-resolution fields held compactly in memory and in one file.
 
 Rates are kept as 16-bit codes of :math:`\log(1 + r / r_0)`, accurate to 2e-4 relative,
-so that hours of national radar fit in memory and travel in one file to machines that
-cannot read netCDF. Reading CF datasets is `read_events`' task; nothing else here knows
-about files of others.
+states as 16-bit codes between their extremes, so that hours of national radar fit in
+memory and travel in one file to machines that cannot read netCDF. Reading CF datasets
+is `read_events`' task; nothing else here knows about files of others.
 """
 
+import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,35 @@ import numpy as np
 import xarray as xr
 
 from xstsr import cf
+from xstsr.conserve import Constraint
+from xstsr.diffusion.checkpoint import beside
+from xstsr.diffusion.transform import StateTransform, Transform
 from xstsr.errors import DataError
 from xstsr.files import open_variable
-from xstsr.meaning import AssumptionWarning
+from xstsr.meaning import AssumptionWarning, Meaning
 
 _UNIT = 0.02  # mm/h; code steps are finer than radar's own below this
 _STEPS = 6000.0
 _MISSING = np.uint16(65535)
+_LARGEST = 65534
+
+
+@dataclass(frozen=True)
+class State:
+    """What a state is, and how its codes stand for values.
+
+    Parameters
+    ----------
+    units, standard_name : str
+        From the metadata.
+    low, high : float
+        Extremes of the event.
+    """
+
+    units: str
+    standard_name: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -35,28 +60,51 @@ class Event:
     name : str
         Where it comes from.
     codes : ndarray, shape (T, Y, X), uint16
-        Coded rates.
+        Coded rates, or values of a state.
     spacing_km, step_minutes : float
         Of the grid.
+    state : State, optional
+        What the values are, if not rates of rain [mm h-1].
     """
 
     name: str
     codes: np.ndarray
     spacing_km: float
     step_minutes: float
+    state: State | None = None
 
-    def rates(
+    @property
+    def quantity(self) -> str:
+        """What the values are, in words."""
+        if self.state is None:
+            return "rain"
+        return f"{self.state.standard_name or 'a state'} in {self.state.units or '1'}"
+
+    @property
+    def constraint(self) -> Constraint:
+        """How block means of such fields are met."""
+        return "additive" if self.state else "multiplicative"
+
+    def values(
         self,
         at: Sequence[int],
         size: Sequence[int],
         every: Sequence[int] = (1, 1, 1),
     ) -> np.ndarray:
-        """Decode a box of rates [mm h-1]; float32, shape `size` over `every`."""
+        """Decode a box of rates [mm h-1] or states; float32, `size` over `every`."""
         box = tuple(
             slice(start, start + n, skip)
             for start, n, skip in zip(at, size, every, strict=True)
         )
-        return decode(self.codes[box])
+        return decode(self.codes[box], self.state)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the codes and the grid; 16 hexadecimal digits."""
+        grid = (self.codes.shape, self.spacing_km, self.step_minutes, self.state)
+        known = hashlib.sha256(repr(grid).encode())
+        known.update(np.ascontiguousarray(self.codes).data)
+        return known.hexdigest()[:16]
 
 
 def read_events(
@@ -68,37 +116,28 @@ def read_events(
     ----------
     sources : sequence of Path or of DataArray
         NetCDF files, Zarr stores or folders of NetCDF files; or the fields themselves,
-        with dims time, y and x and any units of rain.
+        with dims time, y and x: rain in any units, or a state.
     name : str, optional
         The variable of each file; by default the only one with three dimensions.
 
     Raises
     ------
     DataError
-        A field has infinite values, or no event was found.
+        A field has infinite values or nothing but NaN, or no event was found.
     """
     events = []
     for label, da in _fields(sources, name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumptionWarning)
             meaning = cf.read(da)
-        if meaning.kind == "state":
-            raise DataError(
-                f"cannot train on {label!r}: it is a {meaning.kind} in "
-                f"{meaning.units!r}, and the networks know rain only. Pass rates or "
-                "amounts of water."
-            )
         plain = cf.strip(da)[0].transpose(
             meaning.time_dim, meaning.y_dim, meaning.x_dim
         )
-        rates = plain.values * meaning.rate_factor[:, None, None]
-        if np.isinf(rates).any():
-            raise DataError(
-                f"cannot train on {label!r}: it has {int(np.isinf(rates).sum())} "
-                "infinite values. Mark what is missing: da.where(np.isfinite(da))."
-            )
+        values = plain.values * meaning.rate_factor[:, None, None]
+        _check_values(label, values)
+        state = _state(meaning, values)
         spacing, step = meaning.spacing_km, meaning.step_minutes
-        events.append(Event(label, encode(rates), spacing, step))
+        events.append(Event(label, encode(values, state), spacing, step, state))
     if not events:
         raise DataError(
             f"cannot train on {[str(s) for s in sources]}: no field was found there. "
@@ -122,29 +161,125 @@ def _fields(
             yield path.stem, dataset[variable]
 
 
-def encode(rates: np.ndarray) -> np.ndarray:
-    """Code rates [mm h-1] of any shape, NaN included, in 16 bits."""
-    valid = np.isfinite(rates)
-    log = np.log1p(np.where(valid, np.maximum(rates, 0), 0) / _UNIT)
-    codes = np.minimum(np.rint(log * _STEPS), 65534).astype(np.uint16)
+def _check_values(label: str, values: np.ndarray) -> None:
+    """Refuse infinite values, and fields without any."""
+    if np.isinf(values).any():
+        raise DataError(
+            f"cannot train on {label!r}: it has {int(np.isinf(values).sum())} "
+            "infinite values. Mark what is missing: da.where(np.isfinite(da))."
+        )
+    if np.isnan(values).all():
+        raise DataError(
+            f"cannot train on {label!r}: all of its {values.size} values are NaN. "
+            "Leave it out, or check its _FillValue and scale_factor."
+        )
+
+
+def _state(meaning: Meaning, values: np.ndarray) -> State | None:
+    """Describe a state with its extremes; None for rain."""
+    if meaning.kind != "state":
+        return None
+    standard_name = str(meaning.attrs.get("standard_name", ""))
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    return State(meaning.units, standard_name, low, high)
+
+
+def check_alike(events: Sequence[Event]) -> None:
+    """Refuse events of several quantities or units.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        For one training run.
+
+    Raises
+    ------
+    DataError
+        They are not all rain, nor all the same state in the same units.
+    """
+    known = {event.quantity: event.name for event in events}
+    if len(known) > 1:
+        told = ", ".join(f"{name!r} is {what}" for what, name in known.items())
+        raise DataError(
+            f"cannot train on several quantities at once: {told}. Train a model for "
+            "each, or convert the units first."
+        )
+
+
+def fit_transform(events: Sequence[Event], known: Transform) -> Transform:
+    """Choose the value space of the networks for these events.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        The training data, all of one quantity.
+    known : Transform
+        The configuration's, which serves rain.
+
+    Returns
+    -------
+    Transform
+        For states, centre and width are the mean and the standard deviation of the
+        training data, each event counted alike.
+
+    Raises
+    ------
+    DataError
+        The states do not vary.
+    """
+    state = events[0].state
+    if state is None:
+        return known
+    means, squares = [], []
+    for event in events:
+        # every third pixel tells enough
+        values = decode(event.codes[:, ::3, ::3], event.state).astype(np.float64)
+        means.append(np.nanmean(values))
+        squares.append(np.nanmean(values**2))
+    centre = float(np.mean(means))
+    width = math.sqrt(max(0.0, float(np.mean(squares)) - centre**2))
+    if not width > 1e-6 * abs(centre):
+        raise DataError(
+            f"cannot train on {[e.name for e in events]}: all values are about "
+            f"{centre:g} {state.units}. Pass fields that vary."
+        )
+    return StateTransform(centre, width, state.units, state.standard_name)
+
+
+def encode(values: np.ndarray, state: State | None = None) -> np.ndarray:
+    """Code rates [mm h-1], or a state, of any shape, NaN included, in 16 bits."""
+    valid = np.isfinite(values)
+    if state is None:
+        log = np.log1p(np.where(valid, np.maximum(values, 0), 0) / _UNIT)
+        scaled = log * _STEPS
+    else:
+        width = (state.high - state.low) or 1.0
+        scaled = (np.where(valid, values, state.low) - state.low) * (_LARGEST / width)
+    codes = np.minimum(np.rint(scaled), _LARGEST).astype(np.uint16)
     return np.where(valid, codes, _MISSING)
 
 
-def decode(codes: np.ndarray) -> np.ndarray:
-    """Restore rates [mm h-1], float32, from codes of any shape."""
-    rates: np.ndarray = _UNIT * np.expm1(codes.astype(np.float32) / np.float32(_STEPS))
-    rates[codes == _MISSING] = np.nan
-    return rates
+def decode(codes: np.ndarray, state: State | None = None) -> np.ndarray:
+    """Restore rates [mm h-1], or a state, float32, from codes of any shape."""
+    values: np.ndarray
+    if state is None:
+        values = _UNIT * np.expm1(codes.astype(np.float32) / np.float32(_STEPS))
+    else:
+        unit = ((state.high - state.low) or 1.0) / _LARGEST
+        values = (state.low + unit * codes).astype(np.float32)
+    values[codes == _MISSING] = np.nan
+    return values
 
 
 def save_pack(events: Sequence[Event], path: Path) -> None:
     """Write events, of any shapes, to one compressed file."""
-    header = [[e.name, e.spacing_km, e.step_minutes] for e in events]
+    header = [
+        [e.name, e.spacing_km, e.step_minutes, asdict(e.state) if e.state else None]
+        for e in events
+    ]
     arrays: dict[str, Any] = {f"codes{i}": e.codes for i, e in enumerate(events)}
-    side = path.with_name(path.name + ".part")
-    with side.open("wb") as file:
+    with beside(path) as side, side.open("wb") as file:
         np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
-    side.replace(path)
 
 
 def load_pack(path: Path) -> list[Event]:
@@ -152,11 +287,18 @@ def load_pack(path: Path) -> list[Event]:
     try:
         with np.load(path) as pack:
             header = json.loads(str(pack["header"]))
+            # packs of rain that were written first have three columns
             return [
-                Event(name, pack[f"codes{i}"], float(spacing), float(step))
-                for i, (name, spacing, step) in enumerate(header)
+                Event(
+                    name,
+                    pack[f"codes{i}"],
+                    float(spacing),
+                    float(step),
+                    State(**state[0]) if state and state[0] else None,
+                )
+                for i, (name, spacing, step, *state) in enumerate(header)
             ]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"cannot read {str(path)!r} as a pack of training events: {error}. "
             "Make one with `xstsr train --pack FILE --data FILES`."

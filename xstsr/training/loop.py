@@ -3,173 +3,44 @@ r"""The training loop: first the conditional mean, then the residual denoiser.
 Both stages take the same random examples. Between them, sigma_data(s, t, spacing, step)
 is fitted to the residuals of the mean, and the denoiser's U-Net starts from the mean's
 weights. A run can be stopped at any step and goes on from its state file; each step
-depends on (seed, step) alone, so the result is that of an undisturbed run.
+depends on (seed, step, rank) alone, so on one device the result is that of an
+undisturbed run.
+
+Not here: what is minimised (`losses`), how the run is judged (`validation`), and what
+is said of it (`card`).
 """
 
-import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from xstsr.diffusion.denoiser import Condition, loss_weight
-from xstsr.diffusion.features import Features, features
-from xstsr.diffusion.model import Model, ModelSpec
-from xstsr.diffusion.network import FOLD
-from xstsr.recipe import Recipe
+from xstsr.diffusion.checkpoint import beside
+from xstsr.diffusion.model import Model
+from xstsr.errors import CheckpointError
+from xstsr.training.config import Config
+from xstsr.training.devices import open_fabric
 from xstsr.training.events import Event
-from xstsr.training.patches import Batch, Draw, draw_batch
+from xstsr.training.losses import (
+    fit_sigma_data,
+    mean_loss,
+    residual_loss,
+    warm_start,
+)
+from xstsr.training.patches import Batch, draw_batch
+from xstsr.training.record import Record
 
-Report = Callable[[str], None]
-_DRIZZLE = 0.1  # mm/h
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-
-@dataclass(frozen=True)
-class Config:
-    """All numbers of a training run.
-
-    Parameters
-    ----------
-    spec : ModelSpec
-        What to train.
-    draw : Draw
-        How examples are drawn.
-    mean_steps, residual_steps : int
-        Length of the two stages.
-    rate, floor : float
-        Learning rate of AdamW at its peak, and the share of it that is left at the end.
-    warmup : int
-        Steps until the peak.
-    decay : float
-        Of the exponential moving average of the weights.
-    rain_weight : float
-        Weight of the mean rain rate's loss beside that of the mean of z.
-    emphasis : float
-        Errors of z count by (rate + 0.1 mm/h) to this power: at 0 drizzle, which is
-        nearly everywhere, takes most of the training; at 1 cloudbursts do. The rate
-        is the interpolated coarse one, so that the minimum stays where it was.
-    sigma_mean, sigma_slope, sigma_spread : float
-        ln sigma ~ N(mean + slope ln(s sqrt t), spread): large factors hold large
-        structures, which only large noise hides.
-    seed : int
-        Of weights, examples and noise.
-    """
-
-    spec: ModelSpec = field(default_factory=ModelSpec)
-    draw: Draw = field(default_factory=Draw)
-    mean_steps: int = 1000
-    residual_steps: int = 4300
-    rate: float = 1e-3
-    floor: float = 0.02
-    warmup: int = 100
-    decay: float = 0.998
-    rain_weight: float = 0.2
-    emphasis: float = 0.5
-    sigma_mean: float = -0.6
-    sigma_slope: float = 0.3
-    sigma_spread: float = 1.5
-    seed: int = 0
-
-
-def condition_inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Fine spacing, fine step and temporal reach of a batch; each of shape (B,)."""
-    t, s, _ = batch.factor
-    reach = [
-        Recipe.for_factors(s, t, step=float(m) * t).reach(float(m) * t)
-        for m in batch.step
-    ]
-    return batch.spacing, batch.step, torch.tensor(reach, device=batch.step.device)
-
-
-def mean_loss(model: Model, batch: Batch, config: Config) -> Tensor:
-    """Loss of both conditional means over the valid pixels of wet coarse cells.
-
-    Squared errors of z are weighted by 1 / sigma_data, so that small factors count,
-    those of the rate by the inverse of the interpolated rate, about its variance; all
-    weights depend on the input alone, so the minimum is still the conditional mean.
-    """
-    transform = model.spec.transform
-    seen = features(batch.coarse, batch.factor, *condition_inputs(batch), transform)
-    means = model.mean(seen, batch.coarse, batch.factor)
-    rate, valid = _target(batch, seen.wet)
-    error_z = (means.z - transform.forward(rate)) ** 2 / model.sigma_data(seen.scalars)
-    error_rate = (means.rate - rate) ** 2 / (seen.rate + 0.2)
-    of_z = _average(error_z, valid * importance(seen, config.emphasis))
-    return of_z + config.rain_weight * _average(error_rate, valid)
-
-
-def importance(seen: Features, emphasis: float) -> Tensor:
-    """Weight of each pixel's error of z, from its interpolated rate; any shape."""
-    return (seen.rate + _DRIZZLE) ** emphasis
-
-
-def residual_loss(model: Model, batch: Batch, config: Config, step: int) -> Tensor:
-    """Denoising loss of Karras et al. (2022) on the normalised residual."""
-    condition, residual, valid = residual_of(model, batch)
-    draw = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    t, s, _ = batch.factor
-    centre = config.sigma_mean + config.sigma_slope * math.log(s * math.sqrt(t))
-    spread = config.sigma_spread * torch.randn(len(residual), generator=draw)
-    sigma = (centre + spread).exp().to(residual.device)
-    noise = torch.randn(residual.shape, generator=draw).to(residual.device)
-    level = sigma[:, None, None, None, None]
-    clean = model.denoiser(residual + level * noise, sigma, condition)
-    error = loss_weight(level) * (clean - residual) ** 2
-    return _average(error, valid * importance(condition.features, config.emphasis))
-
-
-@torch.no_grad()
-def residual_of(model: Model, batch: Batch) -> tuple[Condition, Tensor, Tensor]:
-    """Normalised residual of a batch, with its condition and its valid pixels."""
-    condition = model.condition(batch.coarse, batch.factor, *condition_inputs(batch))
-    rate, valid = _target(batch, condition.features.wet)
-    z = model.spec.transform.forward(rate)
-    width = model.sigma_data(condition.features.scalars)
-    return condition, (z - condition.means.z) * valid / width, valid
-
-
-@torch.no_grad()
-def fit_sigma_data(model: Model, batches: Iterator[Batch]) -> None:
-    """Fit ln sigma_data to the residuals of the mean network by least squares."""
-    rows, targets = [], []
-    for batch in batches:
-        condition, residual, valid = residual_of(model, batch)
-        scalars = condition.features.scalars
-        spread = residual * model.sigma_data(scalars)
-        count = valid.sum(dim=(1, 2, 3, 4))
-        variance = (spread**2 * valid).sum(dim=(1, 2, 3, 4)) / count.clamp(min=1)
-        wet = (count > 500) & (variance > 0)
-        rows.append(scalars[wet].double().cpu())
-        targets.append(variance[wet].double().cpu())
-    fit = fit_power_law(torch.cat(rows), torch.cat(targets))
-    model.sigma_data.coefficients.copy_(fit)
-
-
-def fit_power_law(scalars: Tensor, variance: Tensor) -> Tensor:
-    """Fit ln sigma = c0 + c . scalars by least squares.
-
-    Parameters
-    ----------
-    scalars : Tensor, shape (N, 4)
-        log s, log t, log spacing, log step.
-    variance : Tensor, shape (N,)
-        Of the residuals of each example.
-
-    Returns
-    -------
-    Tensor, shape (5,)
-        c0, then c. On average over the examples, the fitted variance is theirs.
-    """
-    x = torch.cat((torch.ones_like(scalars[:, :1]), scalars), dim=1)
-    fit: Tensor = torch.linalg.lstsq(x, 0.5 * variance.log()[:, None]).solution[:, 0]
-    # the mean of the logarithm lies below the logarithm of the mean: shift
-    fit[0] += 0.5 * torch.log((variance / (2 * (x @ fit)).exp()).mean())
-    return fit
+Report = Callable[[str], object]
+Loss = Callable[[Model], Tensor]
 
 
 class Run:
@@ -181,8 +52,8 @@ class Run:
         All numbers.
     folder : Path
         Where `state.pt` lies.
-    device : str
-        Where to train.
+    fabric : Fabric, optional
+        Where to train; by default on the CPU.
     start : Model, optional
         What to fine-tune; by default the weights start at random.
     """
@@ -191,22 +62,24 @@ class Run:
         self,
         config: Config,
         folder: Path,
-        device: str = "cpu",
+        fabric: "Fabric | None" = None,
         start: Model | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.config = config
         self.folder = folder
-        self.device = torch.device(device)
+        self.fabric = fabric or open_fabric("cpu", precision=config.precision)
         self.fine_tunes = start is not None
         fresh = Model(config.spec) if start is None else copy.deepcopy(start)
-        self.model = fresh.requires_grad_(True).to(self.device)
+        self.model = fresh.to(self.fabric.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.step = 0
-        self.optimizer = self._fresh_optimizer()
+        self.record = Record()
         self.state = folder / "state.pt"
-        if self.state.exists():
-            self._load()
+        saved = self._read()
+        self._begin_stage()
+        if saved is not None:
+            self.optimizer.load_state_dict(saved["optimizer"])
 
     @property
     def total(self) -> int:
@@ -215,8 +88,14 @@ class Run:
 
     @property
     def in_mean_stage(self) -> bool:
-        """Whether the conditional mean is being trained."""
+        """Whether the next step trains the conditional mean."""
         return self.step < self.config.mean_steps
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Steps that the mean and the denoiser have been trained for."""
+        mean = min(self.step, self.config.mean_steps)
+        return mean, self.step - mean
 
     def go(
         self,
@@ -226,6 +105,7 @@ class Run:
         until: int | None = None,
         every: int = 50,
         report: Report = print,
+        judge: "Callable[[Run], None] | None" = None,
     ) -> None:
         """Train to the end, or for some minutes, or until a step; save the state.
 
@@ -240,82 +120,126 @@ class Run:
         every : int
             Steps between two reports.
         report : callable
-            Takes a line ``step,stage,loss,seconds a step``.
+            Takes a line ``step,stage,loss,seconds a step``; the loss is that of the
+            process which reports.
+        judge : callable, optional
+            Takes the run, every `Config.validate_every` steps and at the end of each
+            stage; called in the first process only.
         """
-        end, shown, losses = time.monotonic() + 60 * minutes, time.monotonic(), []
+        begin, losses = time.monotonic(), []
         last = self.total if until is None else min(until, self.total)
-        while self.step < last and time.monotonic() < end:
-            batch = draw_batch(events, self.config.seed, self.step, self.config.draw)
-            losses.append(self.advance(_to(batch, self.device)))
-            if self.step == self.config.mean_steps:
-                self._change_stage(events)
-            if self.step % every == 0 or self.step == last:
-                pace = (time.monotonic() - shown) / len(losses)
+        shown = begin
+        self.record.start(self.fabric.device, self.fabric.world_size)
+        with self._bar() as bar:
+            while self.step < last and not self._is_over(begin, minutes):
                 stage = "mean" if self.in_mean_stage else "residual"
-                report(
-                    f"{self.step},{stage},{sum(losses) / len(losses):.5f},{pace:.3f}"
-                )
-                shown, losses = time.monotonic(), []
-            if self.step % (4 * every) == 0:
-                self.save()
+                losses.append(self._step(events))
+                bar.update()
+                if self.step % every == 0 or self.step == last:
+                    pace = (time.monotonic() - shown) / len(losses)
+                    loss = sum(losses) / len(losses)
+                    bar.set_postfix(stage=stage, loss=f"{loss:.4f}")
+                    report(f"{self.step},{stage},{loss:.5f},{pace:.3f}")
+                    shown, losses = time.monotonic(), []
+                if judge is not None and self._is_due():
+                    self.save(judge)
+                elif self.step % (4 * every) == 0:
+                    self.save()
         self.save()
 
     def advance(self, batch: Batch) -> float:
-        """Take one step on one batch; returns the loss."""
+        """Take one step on one batch per process; returns this process's loss."""
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        with self._precision():
-            if self.in_mean_stage:
-                loss = mean_loss(self.model, batch, self.config)
-            else:
-                loss = residual_loss(self.model, batch, self.config, self.step)
+        loss: Tensor = self._objective(self._loss(batch))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self._trained().parameters(), 1.0)
-        if torch.isfinite(norm):
-            self.optimizer.step()
+        self.fabric.backward(loss)
+        norm = self.fabric.clip_gradients(
+            self._objective, self._stepper, max_norm=1.0, error_if_nonfinite=False
+        )
+        if norm is not None and torch.isfinite(norm):
+            self._stepper.step()
         self.step += 1
         self._track()
         return float(loss.detach())
 
-    def save(self) -> None:
-        """Write the state to a side file, then put it in place."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        side = self.state.with_suffix(".part")
-        torch.save(
-            {
-                "step": self.step,
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            },
-            side,
-        )
-        side.replace(self.state)
+    def save(self, judge: "Callable[[Run], None] | None" = None) -> None:
+        """Write the state to a side file, then put it in place; all processes call.
 
-    def _load(self) -> None:
-        state = torch.load(self.state, map_location=self.device, weights_only=True)
+        Parameters
+        ----------
+        judge : callable, optional
+            Takes the run before it is saved; called in the first process only.
+
+        Raises
+        ------
+        CheckpointError
+            There is no space; the last state is as it was.
+        """
+        self.record.pause()
+        self.record.share(self.fabric)
+        if not self.fabric.is_global_zero:
+            return
+        if judge is not None:
+            judge(self)
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "record": self.record.to_dict(),
+        }
+        with beside(self.state) as side, side.open("wb") as file:
+            torch.save(state, file)
+
+    def _read(self) -> dict[str, Any] | None:
+        """Take over the saved weights, if there are any; returns the whole state."""
+        if not self.state.exists():
+            return None
+        state: dict[str, Any] = torch.load(
+            self.state, map_location=self.fabric.device, weights_only=True
+        )
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer = self._fresh_optimizer()
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.record = Record.from_dict(state.get("record", {}))
+        return state
 
-    def _trained(self) -> nn.Module:
-        """Return the network of this stage."""
-        return self.model.mean if self.in_mean_stage else self.model.denoiser
-
-    def _fresh_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self._trained().parameters(), lr=self.config.rate, betas=(0.9, 0.99)
+    def _begin_stage(self) -> None:
+        """Set up the network of this stage, and no other, for training."""
+        trained = self.model.mean if self.in_mean_stage else self.model.denoiser
+        self.model.requires_grad_(False)
+        trained.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(
+            trained.parameters(), lr=self.config.rate, betas=(0.9, 0.99)
         )
+        self._objective, self._stepper = self.fabric.setup(
+            _Objective(self.model), self.optimizer
+        )
+
+    def _step(self, events: Sequence[Event]) -> float:
+        """Draw a batch, take a step, and change the stage; returns the loss."""
+        draw, seed = self.config.draw, self.config.seed
+        batch = draw_batch(events, seed, self.step, draw, self.fabric.global_rank)
+        self.record.note(batch)
+        loss = self.advance(batch.to(self.fabric.device))
+        if self.step == self.config.mean_steps:
+            self._change_stage(events)
+        return loss
+
+    def _loss(self, batch: Batch) -> Loss:
+        """Find what this step minimises."""
+        config, step, rank = self.config, self.step, self.fabric.global_rank
+        if self.in_mean_stage:
+            return lambda model: mean_loss(model, batch, config)
+        return lambda model: residual_loss(model, batch, config, step, rank)
 
     def _learning_rate(self) -> float:
         """Warm up, then fall along a cosine to the floor, in each stage anew."""
         c = self.config
         stage = c.mean_steps if self.in_mean_stage else c.residual_steps
-        at = self.step if self.in_mean_stage else self.step - c.mean_steps
+        at = self.step if self.in_mean_stage else self.steps[1]
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, at / max(1, stage))))
         return (
             c.rate * min(1.0, (at + 1) / c.warmup) * (c.floor + (1 - c.floor) * cosine)
@@ -323,11 +247,7 @@ class Run:
 
     def _track(self) -> None:
         """Update the moving average of the weights, faster at first."""
-        at = (
-            self.step
-            if self.step <= self.config.mean_steps
-            else self.step - self.config.mean_steps
-        )
+        at = self.steps[1] or self.step
         decay = min(self.config.decay, (1 + at) / (10 + at))
         mean, own = self.average.state_dict(), self.model.state_dict()
         with torch.no_grad():
@@ -336,66 +256,70 @@ class Run:
 
     def _change_stage(self, events: Sequence[Event]) -> None:
         """Keep the averaged mean, fit sigma_data, and start a new denoiser from it."""
+        draw, seed = self.config.draw, self.config.seed + 1
+        device = self.fabric.device
         self.model.mean.load_state_dict(self.average.mean.state_dict())
         self.model.eval()
-        with self._precision():
-            fit_sigma_data(
-                self.model,
-                (
-                    _to(
-                        draw_batch(events, self.config.seed + 1, i, self.config.draw),
-                        self.device,
-                    )
-                    for i in range(64)
-                ),
-            )
+        numbers = range(self.config.fit_batches)
+        batches = (draw_batch(events, seed, i, draw).to(device) for i in numbers)
+        with self.fabric.autocast():
+            fit = fit_sigma_data(self.model, batches)
+        self.model.sigma_data.coefficients.copy_(self.fabric.broadcast(fit))
         if not self.fine_tunes:
             warm_start(self.model)
         self.average.load_state_dict(self.model.state_dict())
-        self.optimizer = self._fresh_optimizer()
+        self._begin_stage()
 
-    def _precision(self) -> contextlib.AbstractContextManager[None]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+    def _is_due(self) -> bool:
+        """Whether a validation follows this step."""
+        ends = (self.config.mean_steps, self.total)
+        return self.step % self.config.validate_every == 0 or self.step in ends
+
+    def _is_over(self, begin: float, minutes: float) -> bool:
+        """Whether the time is up; the first process decides for all."""
+        if not math.isfinite(minutes):
+            return False
+        return bool(self.fabric.broadcast(time.monotonic() - begin > 60 * minutes))
+
+    def _bar(self) -> "tqdm[None]":
+        """Show a bar in terminals and notebooks, and nothing elsewhere."""
+        return tqdm(
+            total=self.total,
+            initial=self.step,
+            desc="training",
+            unit="step",
+            disable=None if self.fabric.is_global_zero else True,
+        )
 
 
-@torch.no_grad()
-def warm_start(model: Model) -> None:
-    """Start the denoiser's U-Net from the mean's, where their shapes agree.
+class _Objective(nn.Module):
+    """A module whose forward is the loss.
 
-    The channels that only the denoiser has start at zero weight.
+    Fabric synchronises gradients and sets the precision where `forward` is called; a
+    function, other than a tensor, goes through it as it is.
     """
-    source = model.mean.network.state_dict()
-    target = model.denoiser.network.state_dict()
-    for name, value in target.items():
-        given = source.get(name)
-        if given is None or name.startswith("leave.2"):
-            continue
-        if given.shape == value.shape:
-            value.copy_(given)
-        elif name == "enter.weight":  # behind the noisy residual's channels
-            value.zero_()
-            value[:, FOLD**2 : FOLD**2 + given.shape[1]].copy_(given)
-            value[:, : FOLD**2].normal_(std=given.std())
-        elif name == "embed.0.weight":  # before the noise level
-            value[:, : given.shape[1]].copy_(given)
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, loss: Loss) -> Tensor:
+        return loss(self.model)
 
 
-def _target(batch: Batch, wet: Tensor) -> tuple[Tensor, Tensor]:
-    """Fine rates without NaN, and where they count; shapes (B, 1, T, Y, X)."""
-    fine = batch.fine[:, None]
-    return torch.nan_to_num(fine), torch.isfinite(fine).to(fine.dtype) * wet
+def append(path: Path, line: str) -> None:
+    """Add a line to a text file.
 
-
-def _average(error: Tensor, valid: Tensor) -> Tensor:
-    """Mean of an error over valid pixels."""
-    return (error * valid).sum() / valid.sum().clamp(min=1.0)
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(
-        batch.fine.to(device),
-        batch.coarse.to(device),
-        batch.factor,
-        batch.spacing.to(device),
-        batch.step.to(device),
-    )
+    Raises
+    ------
+    CheckpointError
+        There is no space.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {str(path)!r}: {error}. Make space and give the command "
+            "again: the run goes on from its last state."
+        ) from error

@@ -4,7 +4,8 @@ One example is a crop of a high-resolution event, averaged to a random spacing a
 the coarse field is its block mean. So one model meets every factor at many physical
 scales, and learns what the spacing and the step mean.
 
-Examples are a pure function of (seed, step of training): a resumed run sees the same.
+Examples are a pure function of (seed, step of training, rank of the process): a resumed
+run sees the same, and processes that train together see others.
 """
 
 import math
@@ -18,43 +19,12 @@ from torch import Tensor
 
 from xstsr.diffusion.features import Factor
 from xstsr.errors import DataError
+from xstsr.training.config import Draw
 from xstsr.training.events import Event
 
-HELD_OUT_S = (7, 13, 20)  # never trained on: "any factor" is to be shown, not said
-HELD_OUT_T = (5,)
 _CANDIDATES = (
     6  # places looked at for each crop: rain is rare, and dry crops teach little
 )
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How examples are drawn.
-
-    Parameters
-    ----------
-    s, t : tuple of int
-        Factors to train on.
-    pixels : int
-        Fine pixels per batch, about.
-    side : int
-        Fine pixels along a crop, about; large factors take `cells` coarse cells.
-    cells : int
-        Least number of coarse cells along a crop.
-    frames : tuple of int
-        Numbers of fine frames to draw from, about.
-    coarsening, stride : tuple of int
-        Factors by which the event is first averaged in space and in time.
-    """
-
-    s: tuple[int, ...] = tuple(s for s in range(1, 26) if s not in HELD_OUT_S)
-    t: tuple[int, ...] = tuple(t for t in range(1, 7) if t not in HELD_OUT_T)
-    pixels: int = 240_000
-    side: int = 96
-    cells: int = 6
-    frames: tuple[int, ...] = (12, 12, 12, 18)
-    coarsening: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 3, 4)
-    stride: tuple[int, ...] = (1, 1, 1, 2, 2, 3, 6)
 
 
 @dataclass(frozen=True)
@@ -64,7 +34,7 @@ class Batch:
     Parameters
     ----------
     fine : Tensor, shape (B, T t, Y s, X s)
-        Rates [mm h-1], NaN where there are no data.
+        Rates [mm h-1] or states, NaN where there are no data.
     coarse : Tensor, shape (B, T, Y, X)
         Their block means; NaN where less than half of a block has data.
     factor : tuple of int
@@ -79,6 +49,16 @@ class Batch:
     spacing: Tensor
     step: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to a device."""
+        return Batch(
+            self.fine.to(device),
+            self.coarse.to(device),
+            self.factor,
+            self.spacing.to(device),
+            self.step.to(device),
+        )
+
 
 def draw_factor(rng: np.random.Generator, draw: Draw) -> Factor:
     """Draw (t, s, s), small s somewhat more often, never the identity."""
@@ -86,27 +66,31 @@ def draw_factor(rng: np.random.Generator, draw: Draw) -> Factor:
     while True:
         s = int(rng.choice(draw.s, p=weight / weight.sum()))
         t = int(rng.choice(draw.t))
-        if (s, t) != (1, 1) or (draw.s, draw.t) == ((1,), (1,)):
+        if (s, t) != (1, 1) or {*draw.s, *draw.t} == {1}:
             return t, s, s
 
 
-def draw_batch(events: Sequence[Event], seed: int, step: int, draw: Draw) -> Batch:
+def draw_batch(
+    events: Sequence[Event], seed: int, step: int, draw: Draw, rank: int = 0
+) -> Batch:
     """Draw the batch of one training step.
 
     Parameters
     ----------
     events : sequence of Event
         What to draw from; each event is as likely as the next.
-    seed, step : int
+    seed, step, rank : int
         Together they fix the batch.
     draw : Draw
         Factors and sizes.
+
+    Raises
+    ------
+    DataError
+        No event is large enough, or none has data in half of a crop.
     """
-    rng = np.random.default_rng([seed, step])
-    factor = draw_factor(rng, draw)
-    t, s, _ = factor
-    side = s * max(round(draw.side / s), draw.cells if s > 1 else 1)
-    frames = t * max(2, round(int(rng.choice(draw.frames)) / t))
+    rng = np.random.default_rng([seed, step, rank] if rank else [seed, step])
+    factor, frames, side = _draw_size(events, rng, draw)
     count = max(1, round(draw.pixels / (side * side * frames)))
     crops: list[np.ndarray] = []
     spacings: list[float] = []
@@ -133,16 +117,89 @@ def draw_batch(events: Sequence[Event], seed: int, step: int, draw: Draw) -> Bat
     )
 
 
+def possible_factors(events: Sequence[Event], draw: Draw) -> list[tuple[int, int]]:
+    """List the factors (s, t) of a draw for which some event holds a crop.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        What to draw from.
+    draw : Draw
+        Factors and sizes.
+
+    Raises
+    ------
+    DataError
+        There are none.
+    """
+    asked = [(s, t) for s in draw.s for t in draw.t if (s, t) != (1, 1)] or [(1, 1)]
+    frames = min(draw.frames)
+    found = [(s, t) for s, t in asked if crop_size(events, (t, s, s), frames, draw)]
+    if not found:
+        shapes = {e.name: e.codes.shape for e in events}
+        raise DataError(
+            f"cannot draw training examples: the events have {shapes} (time, y, x), "
+            f"and the smallest factors, s={min(draw.s)} and t={min(draw.t)}, need two "
+            f"coarse steps and {draw.cells} coarse cells a side. Use larger events, or "
+            "smaller factors or cells in the configuration's [draw]."
+        )
+    return found
+
+
+def crop_size(
+    events: Sequence[Event], factor: Factor, frames: int, draw: Draw
+) -> tuple[int, int] | None:
+    """Find the frames and pixels a side of the crops of a factor.
+
+    Where no event holds the crop that is wanted, the largest one that an event holds;
+    None where none has two coarse steps and the least number of coarse cells.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        What to draw from.
+    factor : tuple of int
+        (t, s, s).
+    frames : int
+        Fine frames that are wanted, about.
+    draw : Draw
+        Sizes.
+    """
+    t, s, _ = factor
+    cells = draw.cells if s > 1 else 1
+    frames = t * max(2, round(frames / t))
+    side = s * max(round(draw.side / s), cells)
+    fitting = []
+    for event in events:
+        length, *plane = event.codes.shape
+        size = (min(frames, length // t * t), min(side, min(plane) // s * s))
+        if size[0] >= 2 * t and size[1] >= cells * s:
+            fitting.append(size)
+    return max(fitting, key=lambda size: size[0] * size[1] ** 2, default=None)
+
+
+def _draw_size(
+    events: Sequence[Event], rng: np.random.Generator, draw: Draw
+) -> tuple[Factor, int, int]:
+    """Draw a factor and a number of frames for which there is an event."""
+    while True:
+        factor = draw_factor(rng, draw)
+        size = crop_size(events, factor, int(rng.choice(draw.frames)), draw)
+        if size is not None:
+            return factor, *size
+        possible_factors(events, draw)
+
+
 def _check_misses(
     misses: int, events: Sequence[Event], size: tuple[int, int, int]
 ) -> None:
     """Give up where no event can ever fill a crop."""
     if misses > 100 * len(events):
-        shapes = {e.name: e.codes.shape for e in events}
         raise DataError(
-            f"cannot draw training examples: no event holds a crop of {size} (time, y, "
-            f"x) with data in half of it; they have {shapes}. Use longer or larger "
-            "events, or smaller factors, side and frames in the configuration's [draw]."
+            f"cannot draw training examples: in {misses} trials no crop of {size} "
+            f"(time, y, x) had data in half of it, in {[e.name for e in events]}. Use "
+            "events with fewer gaps, or smaller factors, side and frames in the "
+            "configuration's [draw]."
         )
 
 
@@ -193,24 +250,25 @@ def _crop(
             )
         ]
         # strides that no factor shares, so that the sum is that of the coarse field
-        look = event.rates(at, (k * frames, m * side, m * side), every=(2, 7, 7))
+        look = event.values(at, (k * frames, m * side, m * side), every=(2, 7, 7))
         valid = float(np.isfinite(look).mean())
         places.append(at)
-        rain = float(np.nan_to_num(look).mean())
+        # the same everywhere for states, which teach as much in one place as in another
+        rain = 0.0 if event.state else float(np.nan_to_num(look).mean())
         scores.append(0.01 + math.sqrt(rain) if valid >= 0.5 else 0.0)
     if not sum(scores):
         return None
     at = places[int(rng.choice(_CANDIDATES, p=np.array(scores) / sum(scores)))]
-    whole = event.rates(at, (k * frames, m * side, m * side))
+    whole = event.values(at, (k * frames, m * side, m * side))
     return _average(whole, k, m), m, k
 
 
-def _average(rates: np.ndarray, k: int, m: int) -> np.ndarray:
+def _average(values: np.ndarray, k: int, m: int) -> np.ndarray:
     """Average k frames and m x m pixels; NaN where no pixel is valid."""
     if k == m == 1:
-        return rates
-    t, y, x = rates.shape
-    blocks = rates.reshape(t // k, k, y // m, m, x // m, m)
+        return values
+    t, y, x = values.shape
+    blocks = values.reshape(t // k, k, y // m, m, x // m, m)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # blocks without data are NaN
         mean: np.ndarray = np.nanmean(blocks, axis=(1, 3, 5))
@@ -218,7 +276,7 @@ def _average(rates: np.ndarray, k: int, m: int) -> np.ndarray:
 
 
 def _turn(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn and flip a square crop: rain has no preferred direction."""
+    """Turn and flip a square crop: the networks are to prefer no direction."""
     crop = np.rot90(crop, int(rng.integers(4)), axes=(1, 2))
     if rng.integers(2):
         crop = crop[:, :, ::-1]

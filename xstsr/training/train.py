@@ -1,47 +1,78 @@
 """`train`: from fine fields to a checkpoint, in one call that can be interrupted."""
 
 import json
-import tomllib
+import pickle
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xstsr.diffusion.checkpoint import fingerprint, load_model, save_model
-from xstsr.errors import CheckpointError, XstsrError
-from xstsr.methods import choose_device
-from xstsr.training.events import Event, load_pack, read_events, save_pack
-from xstsr.training.loop import Config, Run
+from tqdm.auto import tqdm
+
+from xstsr.diffusion.checkpoint import beside, fingerprint, load_model, save_model
+from xstsr.diffusion.model import Model, ModelSpec
+from xstsr.diffusion.transform import StateTransform
+from xstsr.errors import CheckpointError, DataError, XstsrError
+from xstsr.meaning import AssumptionWarning
+from xstsr.training.card import model_card
+from xstsr.training.config import Config, Draw, read_config
+from xstsr.training.devices import launch, open_fabric
+from xstsr.training.events import (
+    Event,
+    check_alike,
+    fit_transform,
+    load_pack,
+    read_events,
+    save_pack,
+)
+from xstsr.training.loop import Run, append
+from xstsr.training.patches import possible_factors
+from xstsr.training.validation import Case, Judge, Score, draw_cases
 
 if TYPE_CHECKING:
     import xarray as xr
+    from lightning_fabric import Fabric
 
 MODEL, LOG, SETTINGS = "model.safetensors", "log.csv", "config.json"
+Say = Callable[[str], object]
 
 
 def train(
-    data: "Sequence[Path | str] | Sequence[xr.DataArray] | xr.DataArray",
-    out: Path | str,
+    data: "Sequence[Path | str] | Sequence[xr.DataArray] | xr.DataArray | Path | str",
+    out: Path | str = "runs/default",
     *,
+    validation: "Sequence[Path | str] | Sequence[xr.DataArray] | xr.DataArray" = (),
     config: Config | Path | str | None = None,
+    s: int | Sequence[int] = (),
+    t: int | Sequence[int] = (),
     start: Path | str | None = None,
     name: str | None = None,
     minutes: float = float("inf"),
     device: str | None = None,
+    devices: int = 1,
     card: Mapping[str, Any] | None = None,
-    say: Callable[[str], object] = print,
+    say: Say | None = None,
 ) -> Path:
     """Train a model on fine fields, or go on with a stopped run.
 
     Parameters
     ----------
     data : DataArray, or sequence of paths or of DataArrays
-        Fine fields of rain: NetCDF files, folders of them, packs (``.npz``), or arrays.
+        Fine fields of rain, or of one state: NetCDF files, folders of them, packs
+        (``.npz``), or arrays.
     out : Path
         Folder of the run: its state, its log and, in the end, ``model.safetensors``,
         whose path `upscale` takes as ``model=``.
+    validation : DataArray, or sequence of paths or of DataArrays
+        Events that are not trained on. Now and then the model is scored on them, in
+        ``validation.csv``; the best weights are kept as ``best.safetensors``.
     config : Config or Path, optional
         All numbers, or a TOML file with some of them.
+    s, t : int or sequence of int
+        Factors to train on, in place of the configuration's: one of each for a
+        specialist.
     start : Path or str, optional
         A model to fine-tune, by name or path: ``"default"``. Its architecture and value
         space take the place of the configuration's.
@@ -51,10 +82,13 @@ def train(
         Stop after so long; the same call goes on from there.
     device : str, optional
         Where to train; by default a GPU where there is one.
+    devices : int
+        Number of GPUs, or of processes on the CPU. Each draws a batch of its own.
     card : mapping, optional
-        What the model card should say besides.
-    say : callable
-        Takes a line ``step,stage,loss,seconds a step`` now and then.
+        What the model card should say besides what is measured.
+    say : callable, optional
+        Takes a line ``step,stage,loss,seconds a step`` now and then, which goes to
+        ``log.csv`` too; by default it is printed.
 
     Returns
     -------
@@ -63,39 +97,62 @@ def train(
 
     Raises
     ------
+    XstsrError
+        An option cannot be used, or Lightning Fabric is missing.
     DataError
         The fields cannot be used.
     CheckpointError
-        The folder holds a run with other settings.
+        The folder holds a run with other settings or data, or there is no space.
     """
-    if isinstance(config, str | Path):
-        config, written = read_config(Path(config))
-        card = {**written, **(card or {})}
-    chosen = config or Config()
-    events = _events(data, name)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    chosen, written = _configured(config, s, t)
+    events, judged = _gathered(data, validation, name)
+    _warn_of_left_out(events, chosen.draw)
     source = None if start is None else load_model(start)
-    if source is not None:
-        chosen = replace(chosen, spec=source.spec)
-    _same_run(folder, chosen, "" if start is None else fingerprint(start))
-    run = Run(chosen, folder, choose_device(device), source)
-    with (folder / LOG).open("a", encoding="utf-8") as log:
+    chosen = replace(chosen, spec=_spec(chosen.spec, events, source))
+    fabric = open_fabric(device, devices, chosen.precision)
+    _check_travels(say, devices)
+    cases = draw_cases(judged, chosen.draw) if judged else []
+    folder, told = Path(out), written | dict(card or {})
+    _same_run(folder, chosen, "" if start is None else fingerprint(start), events)
+    work = _Work(chosen, folder, events, cases, source, minutes, told, say or tell)
+    steps = launch(fabric, partial(_train, work))
+    _warn_of_stop(folder, steps, chosen)
+    return folder / MODEL
 
-        def report(line: str) -> None:
-            log.write(line + "\n")
-            log.flush()
-            say(line)
 
-        run.go(events, minutes=minutes, report=report)
-    told = {
-        "training data": [e.name for e in events],
-        "training steps": run.step,
-        **(card or {}),
-    }
-    path = folder / MODEL
-    save_model(run.average, path, told)
-    return path
+@dataclass(frozen=True)
+class _Work:
+    """What each process must know to train."""
+
+    config: Config
+    folder: Path
+    events: Sequence[Event]
+    cases: Sequence[Case]
+    start: Model | None
+    minutes: float
+    card: Mapping[str, Any]
+    say: Say
+
+
+def _train(work: _Work, fabric: "Fabric") -> tuple[int, int]:
+    """Train in one process; returns the steps of the mean and of the denoiser."""
+    run = Run(work.config, work.folder, fabric, work.start)
+    names = [e.name for e in work.events]
+
+    def card(scores: Sequence[Score]) -> dict[str, Any]:
+        return model_card(work.card, run.record, run.average, run.steps, names, scores)
+
+    def report(line: str) -> None:
+        if fabric.is_global_zero:
+            append(work.folder / LOG, line)
+            work.say(line)
+
+    judge = Judge(work.cases, work.folder, card) if work.cases else None
+    run.go(work.events, minutes=work.minutes, report=report, judge=judge)
+    if fabric.is_global_zero:
+        scores = judge.last(run.step) if judge else ()
+        save_model(run.average, work.folder / MODEL, card(scores))
+    return run.steps
 
 
 def pack_events(
@@ -115,53 +172,55 @@ def pack_events(
     save_pack(read_events([Path(d) for d in data], name), target)
 
 
-def read_config(path: Path) -> tuple[Config, dict[str, Any]]:
-    """Read a training configuration and a model card from TOML.
+def tell(line: str) -> None:
+    """Print a line, above the progress bar where there is one."""
+    tqdm.write(line)
 
-    What the file does not name stays as in `Config`.
 
-    Parameters
-    ----------
-    path : Path
-        A file such as ``residual_steps = 20000`` with tables ``[draw]`` and ``[card]``.
-
-    Returns
-    -------
-    tuple of Config and dict
-
-    Raises
-    ------
-    XstsrError
-        It is no TOML, or names something that a configuration does not have.
-    """
+def _check_travels(say: Say | None, devices: int) -> None:
+    """Refuse a function that cannot be sent to other processes."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        pickle.dumps(say if devices > 1 else None)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
         raise XstsrError(
-            f"cannot read the configuration {str(path)!r}: {error}. Write it in TOML, "
-            "as residual_steps = 20000."
+            f"cannot train on {devices} devices with say={say!r}: it cannot be sent to "
+            f"other processes ({error}). Pass a function that a module defines."
         ) from error
-    card = given.pop("card", {})
-    return _updated(Config(), given, str(path)), card
 
 
-def _updated(base: Any, given: Mapping[str, Any], where: str) -> Any:
-    """Replace fields of a nested dataclass by those of a mapping."""
-    known = {f.name for f in fields(base)}
-    if unknown := sorted(set(given) - known):
-        raise XstsrError(
-            f"cannot use {unknown} in {where!r}: a {type(base).__name__} has "
-            f"{sorted(known)}."
+def _configured(
+    config: Config | Path | str | None, s: int | Sequence[int], t: int | Sequence[int]
+) -> tuple[Config, dict[str, Any]]:
+    """Read the configuration and its card; factors that are given replace its own."""
+    card: dict[str, Any] = {}
+    if isinstance(config, str | Path):
+        config, card = read_config(Path(config))
+    config = config or Config()
+    fixed_s, fixed_t = (
+        (value,) if isinstance(value, int) else tuple(value) for value in (s, t)
+    )
+    draw = config.draw
+    draw = replace(draw, s=fixed_s or draw.s, t=fixed_t or draw.t)
+    return replace(config, draw=draw), card
+
+
+def _gathered(
+    data: Any, validation: Any, name: str | None
+) -> tuple[list[Event], list[Event]]:
+    """Read the events to train on and those to judge by, and compare them."""
+    is_judged = not (isinstance(validation, list | tuple) and not validation)
+    events = _events(data, name)
+    judged = _events(validation, name) if is_judged else []
+    check_alike([*events, *judged])
+    trained = {e.fingerprint for e in events} if judged else set()
+    if shared := [e.name for e in judged if e.fingerprint in trained]:
+        warnings.warn(
+            f"{shared} are both trained and validated on: the scores say nothing of "
+            "other events",
+            AssumptionWarning,
+            stacklevel=3,
         )
-    values = {
-        key: _updated(getattr(base, key), value, where)
-        if isinstance(value, dict)
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for key, value in given.items()
-    }
-    return replace(base, **values)
+    return events, judged
 
 
 def _events(data: Any, name: str | None) -> list[Event]:
@@ -175,18 +234,83 @@ def _events(data: Any, name: str | None) -> list[Event]:
     return packed + (read_events(others, name) if others or not packs else [])
 
 
-def _same_run(folder: Path, config: Config, start: str) -> None:
-    """Refuse to go on with other settings than those a run began with."""
+def _spec(spec: ModelSpec, events: Sequence[Event], start: Model | None) -> ModelSpec:
+    """Choose the architecture, and a value space that suits the events."""
+    if start is None:
+        return replace(spec, transform=fit_transform(events, spec.transform))
+    known = start.spec.transform
+    is_state = isinstance(known, StateTransform)
+    if events[0].quantity != (known.quantity if is_state else "rain"):
+        raise DataError(
+            f"cannot fine-tune on {events[0].name!r}: the model knows "
+            f"{known.quantity}, and the data are {events[0].quantity}. Train from "
+            "scratch, or convert the data."
+        )
+    return start.spec
+
+
+def _warn_of_left_out(events: Sequence[Event], draw: Draw) -> None:
+    """Say which factors need larger events than there are."""
+    possible = possible_factors(events, draw)
+    left_out = {
+        name: sorted(set(asked) - {f[i] for f in possible})
+        for i, (name, asked) in enumerate((("s", draw.s), ("t", draw.t)))
+    }
+    if told := [f"{name}={v}" for name, v in left_out.items() if v]:
+        warnings.warn(
+            f"not trained: {' and '.join(told)}, for no event holds {draw.cells} "
+            "coarse cells a side and two coarse steps of them. Use larger events, or "
+            "set fewer cells in [draw] of the configuration",
+            AssumptionWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_stop(folder: Path, steps: tuple[int, int], config: Config) -> None:
+    """Say that there is no denoiser yet, where one is to come."""
+    if config.residual_steps and not steps[1]:
+        warnings.warn(
+            f"the run in {str(folder)!r} was stopped after {steps[0]} steps, before "
+            'its denoiser was trained: the model serves method="mean" only. Give the '
+            "same command to go on",
+            AssumptionWarning,
+            stacklevel=3,
+        )
+
+
+def _same_run(
+    folder: Path, config: Config, start: str, events: Sequence[Event]
+) -> None:
+    """Refuse to go on with other settings or data than those a run began with."""
     path = folder / SETTINGS
-    now = json.loads(json.dumps({**asdict(config), "start": start}))
+    data = [e.fingerprint for e in events]
+    now = _flat(json.loads(json.dumps(asdict(config) | {"start": start, "data": data})))
     if not path.exists():
-        path.write_text(json.dumps(now, indent=1), encoding="utf-8")
+        with beside(path) as side:
+            side.write_text(json.dumps(now, indent=1), encoding="utf-8")
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    changed = sorted(k for k in now if now[k] != before.get(k))
-    if changed:
+    before = _flat(json.loads(path.read_text(encoding="utf-8")))
+    # a setting that was not known when the run began had its default value
+    usual = _flat(json.loads(json.dumps(asdict(Config()))))
+    before = usual | {"start": "", "data": data} | before
+    if data != before["data"]:
+        raise CheckpointError(
+            f"cannot go on with the run in {str(folder)!r}: it began with other data "
+            f"than {[e.name for e in events]}, or in another order. Give it the same, "
+            "or choose another folder; start= goes on from its model with other data."
+        )
+    if changed := sorted(k for k in now if now[k] != before.get(k)):
         raise CheckpointError(
             f"cannot go on with the run in {str(folder)!r}: {changed} were "
             f"{[before.get(k) for k in changed]} when it began. Restore them, or "
             "choose another folder."
         )
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Flatten nested settings to dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = _flat(value, f"{above}{key}.") if isinstance(value, dict) else None
+        flat |= {above + key: value} if nested is None else nested
+    return flat

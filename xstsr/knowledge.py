@@ -1,0 +1,96 @@
+"""Whether a model knows a field, from the header of its checkpoint.
+
+Plain values only: a header and a `Meaning` come in, and nothing or an error comes out.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from xstsr.errors import CheckpointError, XstsrError
+from xstsr.meaning import AssumptionWarning, Meaning
+from xstsr.units import is_readable, registry
+
+
+def check_knows(
+    model: str, header: Mapping[str, Any], method: str, meaning: Meaning
+) -> None:
+    """Refuse a field that a model does not know, or what it was not trained for.
+
+    Parameters
+    ----------
+    model : str
+        Name or path, for the messages.
+    header : mapping
+        From `xstsr.diffusion.checkpoint.read_header`.
+    method : str
+        ``"diffusion"`` or ``"mean"``.
+    meaning : Meaning
+        Of the coarse field.
+
+    Raises
+    ------
+    CheckpointError
+        Its training was stopped before it could do this.
+    XstsrError
+        The field is of another kind, or in other units.
+
+    Warns
+    -----
+    AssumptionWarning
+        The field is a state in the right units, but of another standard name.
+    """
+    trained = header.get("card", {}).get("methods", (method,))
+    if method not in trained:
+        raise CheckpointError(
+            f"cannot upscale with method={method!r} and the model {model!r}: its "
+            "training was stopped before the denoiser. Use method='mean', or go on "
+            "with the same `xstsr train` command."
+        )
+    field = f"{meaning.name!r} [{meaning.units}]"
+    transform = header.get("spec", {}).get("transform", {})
+    if "centre" in transform:
+        _check_state(model, transform, method, meaning)
+    elif meaning.kind == "state":
+        raise XstsrError(
+            f"cannot upscale {field} with method={method!r}: "
+            f"the model {model!r} knows precipitation only. Use method='linear', or "
+            "train a model on such fields: xstsr.train(fine)."
+        )
+
+
+def _check_state(
+    model: str, transform: Mapping[str, Any], method: str, meaning: Meaning
+) -> None:
+    """Refuse rain and other units, and warn of another quantity."""
+    known, units = transform.get("standard_name", ""), transform["units"]
+    what = f"{known or 'a state'} in {units!r}"
+    field = f"{meaning.name!r} [{meaning.units}]"
+    if meaning.kind != "state":
+        raise XstsrError(
+            f"cannot upscale {field} with method={method!r}: "
+            f"the model {model!r} knows {what}, and no rain. Pass model='default'."
+        )
+    if not _same_units(meaning.units, units):
+        raise XstsrError(
+            f"cannot upscale {field} with method={method!r}: "
+            f"the model {model!r} knows {what}. Convert the field first: "
+            f"da.pint.quantify().pint.to({units!r}).pint.dequantify()."
+        )
+    name = str(meaning.attrs.get("standard_name", ""))
+    if name and known and name != known:
+        warnings.warn(
+            f"the model {model!r} was trained on {known}, and {meaning.name!r} is "
+            f"{name}; see evaluate() before you trust it",
+            AssumptionWarning,
+            stacklevel=5,
+        )
+
+
+def _same_units(one: str, other: str) -> bool:
+    """Tell whether two unit strings mean the same unit."""
+    if one == other:
+        return True
+    if not (is_readable(one) and is_readable(other)):
+        return False
+    return bool(registry().Unit(one) == registry().Unit(other))

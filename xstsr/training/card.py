@@ -1,0 +1,98 @@
+"""The model card: what only people know, and over it what was measured.
+
+What was measured takes the place of whatever the configuration's ``[card]`` says under
+the same name, so that the card cannot be wrong about it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xstsr.diffusion.model import Model
+from xstsr.training.record import Record
+from xstsr.training.validation import Score
+
+_SCALARS = ("1", "ln s", "ln t", "ln spacing", "ln step")
+
+
+def model_card(
+    given: Mapping[str, Any],
+    record: Record,
+    model: Model,
+    steps: tuple[int, int],
+    events: Sequence[str],
+    scores: Sequence[Score] = (),
+) -> dict[str, Any]:
+    """Write the model card: what the user says, and over it what was measured.
+
+    Parameters
+    ----------
+    given : mapping
+        Title, credits, licence, known failures: what only people know.
+    record : Record
+        Of the run.
+    model : Model
+        The model that the card belongs to.
+    steps : tuple of int
+        Steps of the mean and of the residual so far.
+    events : sequence of str
+        Names of the training data.
+    scores : sequence of Score
+        Of the last validation, by factor.
+
+    Returns
+    -------
+    dict
+        ``methods`` lists what the model can be used for: a denoiser that was never
+        trained draws nothing.
+    """
+    measured: dict[str, Any] = {
+        "quantity": model.spec.transform.quantity,
+        "training data": list(events),
+        "training steps": {"mean": steps[0], "residual": steps[1]},
+        "methods": ["mean", "diffusion"] if steps[1] else ["mean"],
+    }
+    if record.factors:
+        s, t = (sorted({f[i] for f in record.factors}) for i in (0, 1))
+        measured |= {
+            "factors": f"s in {_listed(s)}; t in {_listed(t)}",
+            "s": s,
+            "t": t,
+            "spacing_km": [round(v, 3) for v in record.spacing_km],
+            "step_minutes": [round(v, 3) for v in record.step_minutes],
+        }
+    if steps[1]:
+        fit = model.sigma_data.coefficients.tolist()
+        measured["ln sigma_data"] = {
+            name: round(c, 4) for name, c in zip(_SCALARS, fit, strict=True)
+        }
+    measured["cost"] = {
+        device: f"{seconds / 3600:.2f} h" for device, seconds in record.seconds.items()
+    }
+    if scores:
+        measured["validation"] = {
+            f"{x.s}x{x.t}": {
+                name: round(value, 4)
+                for name in ("rmse_ratio", "crps_ratio", "spread_skill")
+                if math.isfinite(value := getattr(x, name))
+            }
+            for x in scores
+        }
+    return {**given, **measured}
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Write sorted whole numbers shortly.
+
+    Examples
+    --------
+    >>> _listed([1, 2, 3, 5, 9]), _listed([4])
+    ('1-3, 5, 9', '4')
+    """
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
