@@ -112,6 +112,12 @@ def load_model(name: Name = "default", device: str = "cpu") -> Model:
     ------
     CheckpointError
         No such file; not a checkpoint of xstsr; damaged; of another version.
+
+    Examples
+    --------
+    >>> model = load_model("default")
+    >>> model.training, any(p.requires_grad for p in model.parameters())
+    (False, False)
     """
     return copy.deepcopy(shared_model(name, device))
 

@@ -79,6 +79,10 @@ def sigmas_karras(
     sigma_min, sigma_max, rho : float
         As in `Schedule`.
 
+    Returns
+    -------
+    list of float, shape (count + 1,)
+
     Raises
     ------
     XstsrError
@@ -104,6 +108,10 @@ def sigmas_linear(count: int, *, beta_end: float = 0.02) -> list[float]:
     beta_end : float
         Last beta. The paper's 0.010, 0.015, 0.020 and 0.035 start at 12.6, 44, 157 and
         7200 times the scale of the data.
+
+    Returns
+    -------
+    list of float, shape (count + 1,)
 
     Raises
     ------
