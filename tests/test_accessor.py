@@ -11,7 +11,7 @@ import xarray as xr
 
 import xstsr
 from tests.strategies import make, make_dataset
-from xstsr import accessor, pipeline, water
+from xstsr import accessor, accumulations, pipeline, regridding, water
 
 ARRAY, DATASET = accessor.DataArrayAccessor, accessor.DatasetAccessor
 DELEGATES = [  # accessor, method, module, function, arguments
@@ -20,11 +20,15 @@ DELEGATES = [  # accessor, method, module, function, arguments
     (ARRAY, "conserve", water, "conserve", ("coarse",)),
     (ARRAY, "check", water, "check", ("coarse",)),
     (ARRAY, "plan", pipeline, "plan", (2, 3)),
+    (ARRAY, "regrid", regridding, "regrid", ("target",)),
+    (ARRAY, "deaccumulate", accumulations, "deaccumulate", ()),
     (DATASET, "upscale", pipeline, "upscale_dataset", ("pr", 2, 3)),
     (DATASET, "coarsen", water, "coarsen_dataset", ("pr", 2, 3)),
     (DATASET, "conserve", water, "conserve_dataset", ("pr", "coarse")),
     (DATASET, "check", water, "check_dataset", ("pr", "coarse")),
     (DATASET, "plan", pipeline, "plan_dataset", ("pr", 2, 3)),
+    (DATASET, "regrid", regridding, "regrid_dataset", ("pr", "target")),
+    (DATASET, "deaccumulate", accumulations, "deaccumulate_dataset", ("pr",)),
 ]
 NAMES = [f"{c.__name__}.{m}" for c, m, *_ in DELEGATES]
 
@@ -47,7 +51,8 @@ def options_of(function):
 def test_every_option_arrives_unchanged(monkeypatch, case):
     cls, method, module, function, arguments = case
     options = options_of(getattr(cls, method))
-    assert {"cell_methods", "label"} <= set(options)
+    own = {"regrid": {"spacing", "weights"}, "deaccumulate": {"resets", "rate"}}
+    assert own.get(method, {"cell_methods", "label"}) <= set(options)
     seen = {}
 
     def record(*args, **kwargs):

@@ -13,8 +13,10 @@ PUBLIC = [
     "check",
     "coarsen",
     "conserve",
+    "deaccumulate",
     "load_model",
     "open_demo",
+    "regrid",
     "train",
     "upscale",
 ]

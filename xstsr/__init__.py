@@ -6,9 +6,11 @@
 from typing import TYPE_CHECKING
 
 from xstsr import accessor as accessor
+from xstsr.accumulations import deaccumulate
 from xstsr.data import open_demo
 from xstsr.pipeline import upscale
 from xstsr.recipe import Recipe
+from xstsr.regridding import regrid
 from xstsr.water import check, coarsen, conserve
 
 if TYPE_CHECKING:
@@ -21,8 +23,10 @@ __all__ = [
     "check",
     "coarsen",
     "conserve",
+    "deaccumulate",
     "load_model",
     "open_demo",
+    "regrid",
     "train",
     "upscale",
 ]

@@ -2,13 +2,18 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import xarray as xr
 
-from xstsr import pipeline, water
+from xstsr import accumulations, pipeline, plot, portrait, regridding, report, water
 from xstsr.preview import Preview
 from xstsr.receipt import Receipt
+from xstsr.regridding import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -68,16 +73,88 @@ class DataArrayAccessor:
         """Compare this fine field's water with a coarse one's: `xstsr.check`."""
         return water.check(self._da, coarse, **options)
 
+    @_options_of(regridding.regrid)
+    def regrid(self, target: Target, **options: Any) -> xr.DataArray:
+        """Average this field over the cells of another grid: `xstsr.regrid`."""
+        return regridding.regrid(self._da, target, **options)
+
+    @_options_of(accumulations.deaccumulate)
+    def deaccumulate(self, **options: Any) -> xr.DataArray:
+        """Turn sums since a forecast's start into amounts: `xstsr.deaccumulate`."""
+        return accumulations.deaccumulate(self._da, **options)
+
     @_options_of(pipeline.upscale)
     def plan(self, s: int, t: int = 1, **options: Any) -> Preview:
         """Tell what `upscale` would do, and compute nothing."""
         return pipeline.plan(self._da, s, t, **options)
 
-    def evaluate(self, s: int, t: int = 1, **options: Any) -> xr.Dataset:
-        """Coarsen, upscale, and score every method: `xstsr.evaluation.evaluate`."""
-        from xstsr.evaluation import evaluate
+    @_options_of(report.evaluate)
+    def evaluate(self, s: int, t: int = 1, **options: Any) -> report.Evaluation:
+        """Coarsen, upscale, score every method, judge: `xstsr.report.evaluate`."""
+        return report.evaluate(self._da, s, t, **options)
 
-        return evaluate(self._da, s, t, **options)
+    @property
+    def plot(self) -> "PlotAccessor":
+        """Pictures of this field: `xstsr.plot`."""
+        return PlotAccessor(self._da)
+
+    def __repr__(self) -> str:
+        return repr(portrait.of_field(self._da))
+
+    def _repr_html_(self) -> str:
+        return portrait.of_field(self._da)._repr_html_()
+
+
+class PlotAccessor:
+    """Pictures of a refined field.
+
+    Parameters
+    ----------
+    da : DataArray
+        From `upscale`.
+    """
+
+    __slots__ = ("_da",)
+
+    def __init__(self, da: xr.DataArray) -> None:
+        self._da = da
+
+    @_options_of(plot.compare)
+    def compare(
+        self, coarse: xr.DataArray, truth: xr.DataArray | None = None, **options: Any
+    ) -> "Figure":
+        """Draw coarse, mean, realizations and truth: `xstsr.plot.compare`."""
+        return plot.compare(self._da, coarse, truth, **options)
+
+    @_options_of(plot.animate)
+    def animate(self, path: str | Path, **options: Any) -> Path:
+        """Write a moving picture, GIF or MP4: `xstsr.plot.animate`."""
+        return plot.animate(self._da, path, **options)
+
+    @_options_of(plot.spectra)
+    def spectra(
+        self,
+        coarse: xr.DataArray | None = None,
+        truth: xr.DataArray | None = None,
+        **options: Any,
+    ) -> "Figure":
+        """Draw power spectra in space and time: `xstsr.plot.spectra`."""
+        return plot.spectra(self._da, coarse, truth, **options)
+
+    @_options_of(plot.rank_histogram)
+    def rank_histogram(self, truth: xr.DataArray, **options: Any) -> "Figure":
+        """Draw the ranks of the truth: `xstsr.plot.rank_histogram`."""
+        return plot.rank_histogram(self._da, truth, **options)
+
+    @_options_of(plot.spread)
+    def spread(self, truth: xr.DataArray | None = None, **options: Any) -> "Figure":
+        """Draw where realizations differ: `xstsr.plot.spread`."""
+        return plot.spread(self._da, truth, **options)
+
+    @_options_of(plot.receipt)
+    def receipt(self, coarse: xr.DataArray, **options: Any) -> "Figure":
+        """Draw the residual of every coarse cell: `xstsr.plot.receipt`."""
+        return plot.receipt(self._da, coarse, **options)
 
 
 @xr.register_dataset_accessor("stsr")
@@ -115,7 +192,23 @@ class DatasetAccessor:
         """Compare a variable's water with a coarse Dataset's: `xstsr.check`."""
         return water.check_dataset(self._ds, name, coarse, **options)
 
+    @_options_of(regridding.regrid)
+    def regrid(self, name: str, target: Target, **options: Any) -> xr.Dataset:
+        """Regrid a variable: `xstsr.regrid`, from Dataset to Dataset."""
+        return regridding.regrid_dataset(self._ds, name, target, **options)
+
+    @_options_of(accumulations.deaccumulate)
+    def deaccumulate(self, name: str, **options: Any) -> xr.Dataset:
+        """Turn sums into amounts: `xstsr.deaccumulate`, from Dataset to Dataset."""
+        return accumulations.deaccumulate_dataset(self._ds, name, **options)
+
     @_options_of(pipeline.upscale)
     def plan(self, name: str, s: int, t: int = 1, **options: Any) -> Preview:
         """Tell what `upscale` would do, and compute nothing."""
         return pipeline.plan_dataset(self._ds, name, s, t, **options)
+
+    def __repr__(self) -> str:
+        return repr(portrait.of_dataset(self._ds))
+
+    def _repr_html_(self) -> str:
+        return portrait.of_dataset(self._ds)._repr_html_()

@@ -38,6 +38,7 @@ __all__ = [
     "Meaning",
     "area",
     "bounds_of",
+    "check_field",
     "coarsened",
     "dataset",
     "factors_between",
@@ -98,7 +99,7 @@ def read(
         Something that matters was missing; the text (and ``notes``) says what to do.
     """
     side = _check_label(label)
-    _check_values(da)
+    check_field(da)
     da, pint_units = strip(da)
     axes = find_axes(da)
     _refuse_climatology(da, axes.time)
@@ -264,7 +265,19 @@ def _check_label(label: str | None) -> Label | None:
     )
 
 
-def _check_values(da: xr.DataArray) -> None:
+def check_field(da: xr.DataArray) -> None:
+    """Check that a field has floating-point values that are decoded.
+
+    Parameters
+    ----------
+    da : DataArray
+        Its values are not looked at.
+
+    Raises
+    ------
+    DataError
+        It is empty, packed or not of a floating-point type.
+    """
     if da.size == 0:
         raise DataError(
             f"cannot use {da.name!r}: it is empty, with sizes {dict(da.sizes)}. Check "

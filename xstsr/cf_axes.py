@@ -57,13 +57,15 @@ class Axes:
     notes: tuple[str, ...]
 
 
-def find_axes(da: xr.DataArray) -> Axes:
+def find_axes(da: xr.DataArray, *, needs_time: bool = True) -> Axes:
     """Find the time, y and x dimensions of a field.
 
     Parameters
     ----------
     da : DataArray
         Field with a one-dimensional coordinate along each of the three.
+    needs_time : bool
+        If not, the time axis of a field that has none is named "".
 
     Returns
     -------
@@ -85,13 +87,13 @@ def find_axes(da: xr.DataArray) -> Axes:
             roles[role].append(str(dim))
         if by_name:
             notes.append(f"{dim!r} is recognised by its name alone")
-    if not roles["T"]:
+    if needs_time and not roles["T"]:
         raise _no_time(da)
     missing: list[Role] = [role for role in ("Y", "X") if not roles[role]]
     if missing:
         raise _no_space(da, missing[0])
     for role, found in roles.items():
-        if len(found) > 1:
+        if len(found) > 1 and (needs_time or role != "T"):
             raise CFError(
                 f"cannot tell which of the dimensions {found} of {da.name!r} is the "
                 f'{role} axis. Set the attribute axis="{role}" on one of them, and '
@@ -99,7 +101,8 @@ def find_axes(da: xr.DataArray) -> Axes:
             )
     y, x = roles["Y"][0], roles["X"][0]
     geometry, metres = _surface(da, y, x)
-    return Axes(roles["T"][0], y, x, geometry, metres, tuple(notes))
+    time = roles["T"][0] if roles["T"] else ""
+    return Axes(time, y, x, geometry, metres, tuple(notes))
 
 
 def _role(da: xr.DataArray, dim: str) -> tuple[Role | None, bool]:

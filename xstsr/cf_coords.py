@@ -239,6 +239,8 @@ def clean(variable: xr.Variable) -> xr.Variable:
         for k, v in variable.attrs.items()
         if k not in _STALE and (not k.startswith("GRIB_") or k in _GRIB_KEPT)
     }
+    if attrs.get("standard_name") == "unknown":  # what cfgrib writes for none
+        del attrs["standard_name"]
     clean = variable.copy(deep=False)
     clean.attrs, clean.encoding = attrs, {}
     return clean

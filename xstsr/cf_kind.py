@@ -102,10 +102,8 @@ def classify(
     UnitError
         The units of a water quantity are missing, unknown or of another dimension.
     """
-    _refuse_quantity(name, attrs)
-    text = cell_methods if cell_methods is not None else attrs.get("cell_methods", "")
-    methods = parse(str(text)) if str(text).strip() else ()
-    _refuse_area_statistic(name, methods, area_names)
+    methods = area_methods(name, attrs, cell_methods, area_names)
+    _refuse_climatology(name, methods)
     statistic = _time_statistic(name, methods, time_names)
     units, notes = _units(name, attrs)
     water, water_notes = _is_water(name, attrs, units, statistic)
@@ -117,35 +115,68 @@ def classify(
     return Quantity(kind, statistic == "point", units, methods, notes + kind_notes)
 
 
+def area_methods(
+    name: str | None,
+    attrs: Mapping[str, Any],
+    cell_methods: str | None,
+    area_names: set[str],
+) -> tuple[CellMethod, ...]:
+    """Read the cell methods of a quantity that has means over area.
+
+    Parameters
+    ----------
+    name, attrs, cell_methods, area_names
+        As in `classify`.
+
+    Returns
+    -------
+    tuple of CellMethod
+        As in the attribute, or as the caller says.
+
+    Raises
+    ------
+    CFError
+        The quantity is categorical or a direction, or holds another statistic.
+    """
+    _refuse_quantity(name, attrs)
+    text = cell_methods if cell_methods is not None else attrs.get("cell_methods", "")
+    methods = parse(str(text)) if str(text).strip() else ()
+    _refuse_area_statistic(name, methods, area_names)
+    return methods
+
+
 def _refuse_quantity(name: str | None, attrs: Mapping[str, Any]) -> None:
     flags = sorted(k for k in attrs if k in ("flag_values", "flag_meanings"))
     if flags or "flag_masks" in attrs:
         raise CFError(
-            f"cannot refine {name!r}: {' and '.join(flags) or 'flag_masks'} say "
-            "that it is categorical, and categories have no mean. Refine the "
+            f"cannot average {name!r}: {' and '.join(flags) or 'flag_masks'} say "
+            "that it is categorical, and categories have no mean. Take the "
             "quantities they were made from."
         )
     standard_name = str(attrs.get("standard_name", ""))
     if "_from_direction" in standard_name or "_to_direction" in standard_name:
         raise CFError(
-            f"cannot refine {name!r}: {standard_name!r} is a direction, and directions "
-            "have no plain mean. Refine the eastward and northward components."
+            f"cannot average {name!r}: {standard_name!r} is a direction, and "
+            "directions have no plain mean. Take the eastward and northward components."
         )
 
 
-def _refuse_area_statistic(
-    name: str | None, methods: tuple[CellMethod, ...], area_names: set[str]
-) -> None:
+def _refuse_climatology(name: str | None, methods: tuple[CellMethod, ...]) -> None:
     if is_climatological(methods):
         raise CFError(
             f"cannot refine {name!r}: cell_methods with 'within' or 'over' describe a "
             f"climatology ({[m.method for m in methods]}), whose steps do not follow "
             "each other. Refine the data it was made from."
         )
+
+
+def _refuse_area_statistic(
+    name: str | None, methods: tuple[CellMethod, ...], area_names: set[str]
+) -> None:
     other = [m for m in method_of(methods, area_names) if m not in ("mean", "point")]
     if other:
         raise CFError(
-            f"cannot refine {name!r}: cell_methods say {other[0]!r} over area, and "
+            f"cannot average {name!r}: cell_methods say {other[0]!r} over area, and "
             'only a mean can be split. Use a field with "area: mean", or pass '
             "cell_methods=."
         )

@@ -8,7 +8,7 @@ projection or other dimensions is kept.
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -18,11 +18,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstsr import cell_methods as cm
-from xstsr.cf_coords import clean, coarsened, refined, wrap
+from xstsr.cf_axes import bounds_name
+from xstsr.cf_coords import clean, coarsened, eager, refined, wrap
 from xstsr.errors import CFError, GridError
 from xstsr.grid import refine_edges
 from xstsr.meaning import Meaning
-from xstsr.times import from_micros
+from xstsr.times import encoding_units, from_micros, is_time, to_micros
 
 Array = NDArray[Any]
 Provenance = Mapping[str, Any]
@@ -293,9 +294,53 @@ def dataset(
         ds[meaning.time_dim].attrs.pop("xstsr_label", None)
     _add_area(ds, str(field.name), meaning, s)
     _add_grid_mapping(ds, ds_in, str(field.name), meaning)
+    return complete(ds, ds_in, line, renewed=list(map(str, ds.coords)))
+
+
+def complete(
+    ds: xr.Dataset, ds_in: xr.Dataset, line: str, renewed: Collection[str]
+) -> xr.Dataset:
+    """Give a result what its input says and what is still true.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The result.
+    ds_in : Dataset
+        The input.
+    line : str
+        For the history.
+    renewed : collection of str
+        Coordinates whose cells are others now.
+
+    Returns
+    -------
+    Dataset
+        ``ds``, with the bounds of the other coordinates and the global attributes.
+    """
+    for name in [str(n) for n in ds.coords if n in ds_in.variables]:
+        before = ds_in.variables[name]
+        bounds = bounds_name(before.attrs, before.encoding)
+        if bounds in ds_in.variables and name not in renewed:
+            ds[bounds] = ds_in.variables[bounds].copy(deep=False)
+            ds[name].attrs["bounds"] = bounds
+            if is_time(eager(before)):
+                ds[name].encoding |= _time_encoding(before, ds_in.variables[bounds])
     ds.attrs = dict(ds_in.attrs) | {"Conventions": _conventions(ds_in.attrs)}
     ds.attrs["history"] = "\n".join(filter(None, [ds_in.attrs.get("history"), line]))
     return ds
+
+
+def _time_encoding(labels: xr.Variable, bounds: xr.Variable) -> dict[str, Any]:
+    """Return an encoding in which labels and bounds are whole numbers."""
+    parts = [to_micros(eager(v), "time") for v in (labels, bounds)]
+    calendar = parts[0][1]
+    micros = np.concatenate([values.ravel() for values, _ in parts])
+    return {
+        "units": encoding_units(micros, calendar, labels.encoding.get("units")),
+        "calendar": calendar or labels.encoding.get("calendar", "standard"),
+        "dtype": np.dtype("int64"),
+    }
 
 
 def _add_bounds(

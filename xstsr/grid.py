@@ -368,10 +368,10 @@ def refine_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
             f"cannot refine two-dimensional latitude and longitude of shape "
             f"{lat.shape}: each axis needs two cells or more. Drop these coordinates."
         )
-    vectors = _unit_vectors(lat, lon)
+    vectors = unit_vectors(lat, lon)
     for axis in (0, 1):
         vectors = _interpolate(vectors, factor, axis)
-    return _lat_lon(vectors, lon)
+    return lat_lon(vectors, lon)
 
 
 def coarsen_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
@@ -391,18 +391,20 @@ def coarsen_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
         the range of ``lon``.
     """
     ny, nx = (size // factor for size in lat.shape)
-    blocks = _unit_vectors(lat, lon).reshape(ny, factor, nx, factor, 3)
-    return _lat_lon(blocks.mean(axis=(1, 3)), lon)
+    blocks = unit_vectors(lat, lon).reshape(ny, factor, nx, factor, 3)
+    return lat_lon(blocks.mean(axis=(1, 3)), lon)
 
 
-def _unit_vectors(lat: Array, lon: Array) -> Floats:
+def unit_vectors(lat: Array, lon: Array) -> Floats:
+    """Turn degrees, of any shape, into vectors along a further axis of length 3."""
     phi, lam = np.deg2rad(lat.astype(float)), np.deg2rad(lon.astype(float))
     return np.stack(
         [np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1
     )
 
 
-def _lat_lon(vectors: Floats, like: Array) -> tuple[Floats, Floats]:
+def lat_lon(vectors: Floats, like: Array) -> tuple[Floats, Floats]:
+    """Turn vectors of any length into degrees, longitudes in the range of others."""
     x, y, z = np.moveaxis(vectors, -1, 0)
     lat, lon = np.rad2deg(np.arctan2(z, np.hypot(x, y))), np.rad2deg(np.arctan2(y, x))
     return lat, lon % 360 if np.nanmax(like) > 180 else lon

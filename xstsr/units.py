@@ -163,6 +163,53 @@ def metres_per(units: str) -> float:
     return float(registry().Quantity(1.0, unit).to("m").magnitude)
 
 
+def hours_per(units: str) -> float:
+    """Return the length of a unit of time in hours.
+
+    Parameters
+    ----------
+    units : str
+        "hours", "days", "h".
+
+    Returns
+    -------
+    float
+        24 for "days".
+
+    Raises
+    ------
+    UnitError
+        The unit is unknown or not one of time.
+    """
+    unit = _unit(units)
+    if unit.dimensionality != _unit("h").dimensionality:
+        raise UnitError(
+            f'cannot use {units!r} as a unit of time. Write "hours" or "days".'
+        )
+    return float(registry().Quantity(1.0, unit).to("h").magnitude)
+
+
+def per_second(units: str) -> str:
+    """Return the unit of a rate whose amounts have a unit.
+
+    Parameters
+    ----------
+    units : str
+        Unit of an amount: "m", "J m-2".
+
+    Returns
+    -------
+    str
+        In CF's spelling: "m s-1".
+
+    Raises
+    ------
+    UnitError
+        The unit is unknown.
+    """
+    return f"{_unit(units) / _unit('s'):cf}"
+
+
 @cache
 def _factor(units: str, target: str, wanted: str) -> float:
     quantity = registry().Quantity(1.0, _unit(units))
