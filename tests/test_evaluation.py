@@ -12,6 +12,7 @@ from tests.strategies import make
 from xstsr.cli import main
 from xstsr.errors import DataError, FactorError
 from xstsr.evaluation import (
+    METHODS,
     Protocol,
     boxes,
     evaluate,
@@ -21,6 +22,7 @@ from xstsr.evaluation import (
     ratios,
     write_table,
 )
+from xstsr.recipe import Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
 
@@ -52,6 +54,33 @@ def test_evaluation_of_the_model_has_every_score(model):
     assert scores.method.values.tolist() == list(protocol.methods)
     assert {"fair_crps", "spread_skill", "q99.9_ratio", "ssim"} <= set(scores)
     assert float(scores.spread_skill[0]) > 0
+
+
+def test_recipe_of_the_protocol_reaches_the_model(model):
+    rule = Recipe.for_factors(4, 2, step=120.0)
+    spread = [
+        float(
+            evaluate(
+                event(),
+                4,
+                2,
+                protocol=Protocol(
+                    realizations=4, methods=("diffusion",), model=model, recipe=recipe
+                ),
+            ).spread_skill[0]
+        )
+        for recipe in (Recipe(0.0, rule.context), Recipe(2 * rule.beta, rule.context))
+    ]
+    assert spread[0] == 0
+    assert spread[1] > 0
+
+
+def test_ratios_divide_by_the_best_of_the_baselines():
+    values = [[[4.0, 3.0, 8.0, 2.0, 5.0]]]
+    methods = {"method": list(METHODS)}
+    scores = xr.Dataset({"rmse": (("event", "factor", "method"), values)}, methods)
+    assert ratios(scores, score="rmse", method="mean").item() == 1.5
+    assert ratios(scores, ("rainfarm", "nearest"), score="rmse").item() == 0.8
 
 
 def test_box_is_the_wettest_that_is_covered():
