@@ -21,6 +21,7 @@ from xstsr.errors import (
     XstsrError,
 )
 from xstsr.meaning import AssumptionWarning
+from xstsr.memory import CostWarning
 
 nan = float("nan")
 
@@ -440,7 +441,7 @@ def test_eager_input_too_large_is_refused_with_figure_and_remedy(monkeypatch):
     ):
         make().stsr.upscale(10, 3, method="linear")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AssumptionWarning)
+        warnings.simplefilter("ignore", CostWarning)
         make().chunk(time=1).stsr.upscale(10, 3, method="linear")
 
 

@@ -214,10 +214,10 @@ def test_quantified_rain_stays_quantified(units, lazy):
 
 @settings(max_examples=15)
 @given(
-    values=hnp.arrays("f8", (40, 2, 3), elements=st.floats(0, 20, width=16)),
+    values=hnp.arrays("f8", (160, 2, 3), elements=st.floats(0, 20, width=16)),
     factor=factors,
 )
-@example(values=np.zeros((40, 2, 3)), factor=(2, 2))
+@example(values=np.zeros((160, 2, 3)), factor=(2, 2))
 def test_mode_window_keeps_the_water_of_every_window(values, factor):
     s, t = factor
     da = make(values, dtype="float64")

@@ -20,18 +20,20 @@ from tests.strategies import make, make_dataset
 from xstsr import cf
 from xstsr.blocks import block_mean
 from xstsr.errors import DataError
+from xstsr.graph import cut, gather
 from xstsr.lazy import map_blocks, upscale_blocks, upscale_now
+from xstsr.memory import CostWarning
 from xstsr.methods import METHODS
 from xstsr.prepare import prepare
 from xstsr.recipe import Recipe
 
-FRAMES, ROWS, COLUMNS = 45, 4, 5
+FRAMES, ROWS, COLUMNS = 110, 4, 5  # three windows and three chunks at t = 3
 CHUNKS = [
     -1,
     {"time": 1},
     {"time": 7, "y": 3},
     {"x": 1},
-    {"time": (1, 23, 2, 19), "y": 2, "x": (4, 1)},
+    {"time": (1, 23, 2, 84), "y": 2, "x": (4, 1)},
     {"time": 44, "x": 2},
     {"y": 1, "x": 1},
 ]
@@ -118,11 +120,12 @@ def test_rainfarm_has_the_same_bits_in_any_chunks_on_any_scheduler(compute, sche
 def test_diffusion_has_the_same_bits_in_any_chunks_on_any_scheduler(
     compute, model, scheduler
 ):
-    da = rain(17)
+    da = rain(23)  # two windows
     options = {"realizations": 2, "seed": 11, "model": model, "device": "cpu"}
     eager = da.stsr.upscale(2, 3, **options)
-    chunked = [da.chunk(c) for c in (-1, {"time": 3}, {"time": 5, "x": 2, "y": 1})]
-    lazy = [field.stsr.upscale(2, 3, **options) for field in chunked]
+    chunks = (-1, {"time": 3}, {"time": 5, "x": 2, "y": 1}, {"y": 3}, {"x": 1}, 2)
+    lazy = [da.chunk(c).stsr.upscale(2, 3, **options) for c in chunks]
+    assert windows_of(da, 3) == 2
     for field in compute(scheduler, lazy):
         np.testing.assert_array_equal(field, eager)
 
@@ -172,7 +175,7 @@ def composition(draw, n):
 
 
 def test_negative_rain_is_refused_where_it_is_computed():
-    da = rain(90)
+    da = rain(300)
     da[-1, 1, 1] = -1.5
     lazy = da.chunk(time=8).stsr.upscale(2, 2, method="linear")
     with pytest.raises(DataError, match=r"smallest value is -1\.5"):
@@ -198,37 +201,47 @@ def windows_of(da, t):
     return len(da.stsr.plan(2, t, method="rainfarm").job.plan.windows)
 
 
-def test_graph_has_few_tasks_a_window():
-    # gather and assemble, draw, join, and become chunks of equal length
-    tasks, windows = [], []
-    for frames in (36, 360):
-        da = lazy_zeros(frames, chunk=-1)
-        fine = da.stsr.upscale(2, 3, method="rainfarm")
-        tasks.append(len(fine.__dask_graph__()))
-        windows.append(windows_of(da, 3))
-    assert windows == [3, 30]
-    assert (tasks[1] - tasks[0]) / (windows[1] - windows[0]) <= 16
+def units_of(da, s, t, **options):
+    """Windows to draw, over all tiles and groups of realizations."""
+    return da.stsr.plan(s, t, **options).tasks
 
 
-def test_optimised_graph_has_few_tasks_a_window():
-    da = lazy_zeros(360, chunk=(12, 4, 5))
-    fine = da.stsr.upscale(2, 3, method="rainfarm")
+@pytest.mark.parametrize("chunk", [-1, (40, 2, 3), (500, 4, 5)])
+def test_graph_has_at_most_three_tasks_a_window(chunk):
+    options = {"method": "rainfarm", "realizations": 11}
+    da = lazy_zeros(2000, chunk=chunk)
+    fine = da.stsr.upscale(2, 3, **options)
+    ours = len(fine.__dask_graph__()) - len(da.__dask_graph__())
+    assert units_of(da, 2, 3, **options) == 3 * 43  # groups of 4, 4 and 3
+    assert ours <= 3 * units_of(da, 2, 3, **options)
     (optimised,) = dask.optimize(fine)
-    assert len(dict(optimised.__dask_graph__())) <= 30 + 12 * windows_of(da, 3)
+    assert len(dict(optimised.__dask_graph__())) <= ours + len(da.__dask_graph__())
 
 
-def test_graph_grows_by_little_a_window_and_not_by_the_grid():
-    sizes = {}
-    for frames in (36, 360):
-        for rows in (4, 2000):
-            da = lazy_zeros(frames, rows, chunk=-1)
-            fine = da.stsr.upscale(2, 3, method="rainfarm", realizations=50)
-            graph = dict(fine.__dask_graph__())
-            sizes[frames, rows] = len(pickle.dumps(graph))
-    a_window = (sizes[360, 4] - sizes[36, 4]) / 27
-    assert a_window < 6000
-    # 2000 rows have edges of 16 kB: they stand in the graph once, not in each window
-    assert sizes[360, 2000] - sizes[360, 4] < 100_000
+def test_one_field_has_at_most_three_tasks_a_window():
+    da = lazy_zeros(2000, chunk=-1)
+    fine = da.stsr.upscale(2, 3, method="rainfarm")
+    ours = len(fine.__dask_graph__()) - len(da.__dask_graph__())
+    assert ours <= 3 * windows_of(da, 3)
+
+
+@pytest.mark.parametrize("frames", [20, 200, 2000])
+@pytest.mark.parametrize("rows", [4, 2000])
+def test_graph_is_small(frames, rows):
+    """20 kB and 2 kB a window, and the edges of the cells."""
+    options = {"method": "rainfarm", "realizations": 50}
+    da = lazy_zeros(frames, rows, chunk=-1)
+    fine = da.stsr.upscale(2, 3, **options)
+    size = len(pickle.dumps(dict(fine.__dask_graph__())))
+    edges = 8 * (frames + rows + 5 + 3)
+    assert size - edges < 20_000 + 2_000 * units_of(da, 2, 3, **options)
+
+
+def test_graph_is_as_small_for_a_model(model):
+    da = lazy_zeros(400, chunk=100)
+    fine = da.stsr.upscale(2, 3, model=model, device="cpu")
+    size = len(pickle.dumps(dict(fine.__dask_graph__())))
+    assert size < 20_000 + 2_000 * windows_of(da, 3)
 
 
 def test_graph_has_the_same_keys_when_it_is_built_again():
@@ -257,30 +270,27 @@ def test_other_requests_share_no_results(change):
     da = rain().chunk(time=8)
     usual = {"s": 2, "t": 3, "method": "rainfarm", "seed": 3}
     one, other = da.stsr.upscale(**usual), da.stsr.upscale(**usual | change)
-    drawn = [
-        {k for k in field.__dask_graph__() if str(k).startswith(("draw", "_join"))}
+    ours = [
+        {k for k in field.__dask_graph__() if str(k).startswith(("xstsr", "('xstsr"))}
         for field in (one, other)
     ]
-    assert drawn[0]
-    joins = [{k for k in keys if str(k).startswith("_join")} for keys in drawn]
-    assert not joins[0] & joins[1]
+    assert ours[0]
+    assert not ours[0] & ours[1]
     together = dask.compute(one, other, scheduler="synchronous")
     alone = other.compute(scheduler="synchronous")
     np.testing.assert_array_equal(together[1], alone)
 
 
-def test_result_has_equal_chunks_of_about_a_window():
+def test_result_has_equal_chunks_of_a_window():
     """Zarr wants equal ones; the plan alone tells them, not the input's chunks."""
     fields = [
-        rain().chunk(c).stsr.upscale(2, 3, method="rainfarm", realizations=3)
+        rain().chunk(c).stsr.upscale(2, 3, method="rainfarm", realizations=6)
         for c in ({"time": 2}, {"y": 1, "x": 2})
     ]
     assert fields[0].chunks == fields[1].chunks
     lead, lengths, *space = fields[0].chunks
-    assert (lead, *space) == ((3,), (2 * ROWS,), (2 * COLUMNS,))
-    assert sum(lengths) == 3 * FRAMES
-    assert len(set(lengths[:-1])) == 1
-    assert lengths[-1] <= lengths[0] == 36  # twelve frames of three
+    assert (lead, *space) == ((4, 2), (2 * ROWS,), (2 * COLUMNS,))
+    assert lengths == (144, 144, 42)  # 48 frames of three
     assert isinstance(fields[0].data._meta, np.ndarray)
 
 
@@ -341,30 +351,29 @@ def test_every_window_is_drawn_once(calls):
     assert len(calls) == windows
 
 
-@pytest.mark.parametrize("chunk", [0, 5, 9])
+@pytest.mark.parametrize("chunk", [0, 4, 8])
 def test_time_slice_draws_only_the_windows_that_it_needs(calls, chunk):
-    da = rain(120)
+    da = rain(432)
     fine = da.chunk(time=3).stsr.upscale(2, 3, method="linear")
-    windows = da.stsr.plan(2, 3, method="linear").job.plan.windows
-    assert len(windows) == 11
+    plan = da.stsr.plan(2, 3, method="linear").job.plan
     ends = np.cumsum([0, *fine.chunks[0]])
+    assert len(ends) == 10
     whole = da.stsr.upscale(2, 3, method="linear")
     calls.clear()
     first, last = ends[chunk : chunk + 2]
     part = fine.isel(time=slice(first, last)).compute(scheduler="synchronous")
-    inside = [
-        i
-        for i, w in enumerate(windows)
-        if 3 * w.core_start < last and 3 * w.core_stop > first
+    needed = [
+        w
+        for w in plan.windows
+        if 3 * (w.core_start - 1) < last and 3 * (w.core_stop + 1) > first
     ]
-    assert 1 <= len(inside) <= 2
-    needed = windows[max(0, inside[0] - 1) : inside[-1] + 2]  # with their neighbours
+    assert 2 <= len(needed) <= 4
     assert sorted(calls) == [5 + w.start for w in needed]
     np.testing.assert_array_equal(part, whole[first:last])
 
 
 def test_each_chunk_is_read_once_and_only_where_it_is_needed():
-    da = rain(120)
+    da = rain(480)
     read = []
 
     def loud(block, block_info=None):
@@ -376,17 +385,17 @@ def test_each_chunk_is_read_once_and_only_where_it_is_needed():
     fine = chunked.copy(data=data).stsr.upscale(2, 3, method="linear")
     fine[:30].compute(scheduler="synchronous")
     assert len(read) == len(set(map(tuple, read)))
-    assert max(stop for _, stop in read) <= 40
+    assert max(stop for _, stop in read) <= 120
     read.clear()
     fine.compute(scheduler="synchronous")
-    assert sorted(start for start, _ in read) == list(range(0, 120, 10))
+    assert sorted(start for start, _ in read) == list(range(0, 480, 10))
 
 
 def test_extreme_time_slices_give_the_bits_of_the_whole():
     da = rain(60)
     whole = da.stsr.upscale(2, 3, method="rainfarm", seed=1)
     lazy = da.chunk(time=5).stsr.upscale(2, 3, method="rainfarm", seed=1)
-    for part in (slice(0, 1), slice(179, 180), slice(33, 40), slice(0, 180, 17)):
+    for part in (slice(0, 1), slice(179, 180), slice(53, 60), slice(0, 180, 17)):
         values = lazy[part].compute(scheduler="synchronous")
         np.testing.assert_array_equal(values, whole[part])
 
@@ -454,14 +463,49 @@ def test_coarsen_of_any_chunks_equals_eager(data, kind, step, s, t):
     assert lazy.attrs.keys() == eager.attrs.keys()
 
 
-def test_upscale_blocks_and_upscale_now_are_one_function():
-    da = rain(30, dtype="float64")
+@pytest.mark.parametrize("mode", ["cell", "window", "none"])
+def test_upscale_blocks_and_upscale_now_are_one_function(mode):
+    da = rain(110, dtype="float64")
     meaning = cf.read(da)
-    job = prepare(meaning, 2, 3, method="rainfarm", realizations=2, conserve="window")
+    job = prepare(meaning, 2, 3, method="rainfarm", realizations=2, conserve=mode)
     values = np.stack([da.values, 2 * da.values])
-    now = upscale_now(job, values, meaning.time_edges)
-    later = upscale_blocks(
-        job, dask.array.from_array(values, chunks=(1, 4, 2, 2)), meaning.time_edges
-    )
-    assert now.shape == later.shape == (2, 2, 90, 2 * ROWS, 2 * COLUMNS)
+    now = upscale_now(job, values)
+    later = upscale_blocks(job, dask.array.from_array(values, chunks=(1, 4, 2, 2)))
+    assert now.shape == later.shape == (2, 2, 330, 2 * ROWS, 2 * COLUMNS)
     np.testing.assert_array_equal(later.compute(scheduler="synchronous"), now)
+
+
+# the input's chunks
+
+
+def test_very_many_chunks_are_told(monkeypatch):
+    monkeypatch.setattr("xstsr.lazy.MANY_CHUNKS", 100)
+    da = rain(60).chunk(time=1, y=2, x=2)
+    with pytest.warns(CostWarning, match=r"takes \d{3} chunks of the input.*\d+ times"):
+        da.stsr.upscale(2, 3, method="linear")
+
+
+def test_chunk_that_fills_the_memory_is_told(monkeypatch):
+    monkeypatch.setattr("xstsr.lazy.available_bytes", lambda: 10_000)
+    with pytest.warns(CostWarning, match=r"chunk of the input takes 8\.59 KiB of mem"):
+        rain().chunk(-1).stsr.upscale(2, 3, method="linear")
+
+
+@given(data=st.data(), shape=st.tuples(*[st.integers(1, 9)] * 4))
+def test_gather_cuts_what_is_asked_for(data, shape):
+    """Any box of any chunks, for fields with a further dimension."""
+    values = np.arange(np.prod(shape)).reshape(shape)
+    chunks = tuple(tuple(data.draw(composition(n))) for n in shape)
+    ends = [np.cumsum(sizes) for sizes in chunks]
+    at = data.draw(st.integers(0, shape[0] - 1))
+    box = []
+    for n in shape[1:]:
+        start = data.draw(st.integers(0, n - 1))
+        box.append(slice(start, data.draw(st.integers(start + 1, n))))
+    keys, *rest = cut("source", ends, (at,), box)
+    array = dask.array.from_array(values, chunks)
+    blocks = [
+        [[array.blocks[key[1:]].compute(scheduler="sync") for key in row] for row in p]
+        for p in keys
+    ]
+    np.testing.assert_array_equal(gather(blocks, *rest), values[(at, *box)])

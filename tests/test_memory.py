@@ -3,12 +3,15 @@
 import builtins
 import io
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xstsr.memory import available_bytes, readable
+from xstsr import memory
+from xstsr.memory import available_bytes, evaluation_bytes, readable
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,13 @@ def test_readable_is_right_to_three_digits(size):
     factor = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].index(unit)
     assert float(number) * factor == pytest.approx(size, rel=5.1e-3)
     assert unit == "TiB" or float(number) <= 1024
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """No control groups and no limits but those that a test makes."""
+    monkeypatch.setattr(memory, "_MEMBERSHIP", tmp_path / "none")
+    monkeypatch.setattr(memory, "_limit_bytes", list)
 
 
 def pretend(monkeypatch, text):
@@ -81,3 +91,77 @@ def test_available_bytes_guesses_on_windows(monkeypatch):
 
 def test_available_bytes_is_plausible_here():
     assert 2**20 < available_bytes() < 2**50
+
+
+def group(folder, names, limit, usage, cache):
+    """Write the files of a control group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, (limit, usage), strict=True):
+        (folder / name).write_text(f"{value}\n")
+    (folder / "memory.stat").write_text(
+        f"anon 5\ninactive_file {cache}\ntotal_inactive_file {cache}\n"
+    )
+
+
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+V2 = ("memory.max", "memory.current")
+
+
+def member(monkeypatch, tmp_path, line):
+    (tmp_path / "cgroup").write_text(f"5:cpuset:/elsewhere\n{line}\n")
+    monkeypatch.setattr(memory, "_MEMBERSHIP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "fs")
+    pretend(monkeypatch, "MemAvailable: 1000000 kB\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "names", "root"),
+    [("0::/job/step", V2, "fs"), ("4:memory:/job/step", V1, "fs/memory")],
+)
+def test_available_bytes_heeds_the_tightest_control_group(
+    monkeypatch, tmp_path, line, names, root
+):
+    member(monkeypatch, tmp_path, line)
+    # the step may have all, its job 50 MB of which 30 are taken and 4 only cache
+    group(tmp_path / root / "job/step", names, "max", 30_000_000, 4_000_000)
+    group(tmp_path / root / "job", names, 50_000_000, 30_000_000, 4_000_000)
+    assert available_bytes() == 24_000_000
+
+
+def test_available_bytes_heeds_the_limit_of_a_container(monkeypatch, tmp_path):
+    """Whose group has the path of the host, which it cannot see."""
+    member(monkeypatch, tmp_path, "0::/kubepods/pod7/abc")
+    group(tmp_path / "fs", V2, 9_000_000, 2_000_000, 0)
+    assert available_bytes() == 7_000_000
+
+
+def test_available_bytes_is_never_negative(monkeypatch, tmp_path):
+    member(monkeypatch, tmp_path, "0::/full")
+    group(tmp_path / "fs/full", V2, 1000, 2000, 0)
+    assert available_bytes() == 0
+
+
+def test_groups_without_a_limit_limit_nothing(monkeypatch, tmp_path):
+    member(monkeypatch, tmp_path, "0::/free")
+    group(tmp_path / "fs/free", V2, "max", 2000, 0)
+    assert available_bytes() == 1_024_000_000
+
+
+def test_available_bytes_heeds_the_limit_of_the_process():
+    """In a process of its own, because limits cannot be raised again."""
+    code = (
+        "import resource; from xstsr.memory import available_bytes\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))\n"
+        "print(available_bytes())"
+    )
+    pytest.importorskip("resource")
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert 0 < int(done.stdout) < 2**31
+
+
+def test_evaluation_takes_more_for_more_pixels():
+    per_pixel = (evaluation_bytes(3_000_000) - evaluation_bytes(1_000_000)) / 2e6
+    assert 100 < per_pixel < 1000
+    assert evaluation_bytes(0) > 0

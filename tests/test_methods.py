@@ -12,7 +12,8 @@ from tests.models import tiny_model, write_tiny_model
 from xstsr import baselines, methods
 from xstsr.diffusion.checkpoint import fingerprint
 from xstsr.errors import CheckpointError, XstsrError
-from xstsr.methods import HALO, METHODS, NEURAL, STOCHASTIC, Request, Task
+from xstsr.methods import METHODS, NEURAL, REACH, STOCHASTIC, Request, Task
+from xstsr.plan import Reach
 from xstsr.recipe import Recipe
 
 HOUR = 3_600_000_000
@@ -185,11 +186,12 @@ def test_changed_model_file_is_refused(tmp_path):
 
 
 def test_every_method_has_its_context():
-    assert set(HALO) | set(NEURAL) == set(METHODS)
-    assert not set(HALO) & set(NEURAL)
+    assert set(REACH) | set(NEURAL) == set(METHODS)
+    assert not set(REACH) & set(NEURAL)
     assert set(STOCHASTIC) <= set(METHODS)
     # what is blended, one frame, must have the whole context of the method
-    assert HALO["rainfarm"] > baselines.RAINFARM_HALO
+    assert REACH["rainfarm"]((3, 2, 2)).frames > baselines.RAINFARM_HALO
+    assert REACH["rainfarm"]((3, 2, 2)).pixels is None
 
 
 @pytest.mark.parametrize("name", ["cubic", "", "Linear", "check_method"])
@@ -204,7 +206,7 @@ def test_known_method_is_accepted(name):
 
 
 def test_new_method_needs_one_entry(monkeypatch):
-    """A function in the table is all that a method takes, once HALO knows its reach."""
+    """A function in the table is all that a method takes, and what it looks at."""
     from tests.strategies import make
 
     monkeypatch.setitem(
@@ -212,7 +214,7 @@ def test_new_method_needs_one_entry(monkeypatch):
         "half",
         lambda task: baselines.nearest(task.coarse, task.request.factor)[None] * 0.5,
     )
-    monkeypatch.setitem(HALO, "half", 0)
+    monkeypatch.setitem(REACH, "half", lambda factor: Reach(0, 0))
     da = make(np.full((2, 2, 2), 4.0), grid="metres")
     raw = da.stsr.upscale(2, method="half", conserve="none")
     np.testing.assert_allclose(raw, 2.0)

@@ -23,6 +23,7 @@ from xstsr.errors import (
     XstsrError,
 )
 from xstsr.meaning import AssumptionWarning
+from xstsr.memory import CostWarning
 
 ALL = ("diffusion", "mean", "linear", "nearest", "rainfarm")
 NEURAL = ("diffusion", "mean")
@@ -320,6 +321,7 @@ BAD = [
     ({"realizations": 1.5}, XstsrError, r"realizations=1\.5"),
     ({"seed": -1}, XstsrError, r"seed=-1: it is a whole number of 0 or more"),
     ({"steps": 0}, XstsrError, r"steps=0"),
+    ({"steps": 1}, XstsrError, r"steps=1: it is a whole number of 2 or more"),
     ({"device": "cuda:9"}, XstsrError, r"device='cuda:9'.*sees \d GPUs"),
     ({"device": "gpu"}, XstsrError, r"device='gpu': there is no such kind"),
     ({"model": "none/such"}, CheckpointError, r"model 'none/such'"),
@@ -353,7 +355,7 @@ def test_result_too_large_for_memory_is_refused(model, monkeypatch):
     monkeypatch.setattr("xstsr.pipeline.available_bytes", lambda: 1000)
     with pytest.raises(PlanError, match=r"KiB of it the result.*da\.chunk"):
         rain().stsr.upscale(10, 3, model=model)
-    with pytest.warns(AssumptionWarning, match=r"one window of 'pr' takes .* KiB"):
+    with pytest.warns(CostWarning, match=r"one window of 'pr' takes .* MiB"):
         rain().chunk(time=1).stsr.upscale(10, 3, model=model)
 
 

@@ -11,7 +11,7 @@ from tests.models import write_tiny_model
 from tests.strategies import HOUR, cf_dataarrays, factors, make, make_dataset
 from xstsr.errors import CFError, FactorError, XstsrError
 from xstsr.meaning import AssumptionWarning
-from xstsr.plan import BYTES_PER_PIXEL
+from xstsr.memory import PROCESS, evaluation_bytes
 from xstsr.preview import COPIES, PIXELS_PER_SECOND
 from xstsr.recipe import Recipe
 
@@ -94,15 +94,59 @@ def test_time_is_told_for_networks_only(model):
     assert mean.seconds == pytest.approx(pixels / PIXELS_PER_SECOND)
     drawn = da.stsr.plan(2, 3, realizations=4, steps=5, model=model)
     assert drawn.seconds == pytest.approx(21 * pixels / PIXELS_PER_SECOND)
+    # six realizations are drawn by two tasks, each with a mean of its own
+    more = da.stsr.plan(2, 3, realizations=6, steps=5, model=model)
+    assert more.seconds == pytest.approx(32 * pixels / PIXELS_PER_SECOND)
     assert "on two CPU cores" in told(drawn)["time"]
 
 
 def test_memory_of_a_window_counts_what_is_drawn_and_the_network(model):
     da = make(shape=(6, 5, 4))
     linear = da.stsr.plan(2, 3, method="linear")
-    assert linear.window_bytes == COPIES * linear.nbytes
-    mean = da.stsr.plan(2, 3, method="mean", model=model)
-    assert mean.window_bytes == linear.window_bytes + 18 * 10 * 8 * BYTES_PER_PIXEL
+    assert linear.window_bytes == (COPIES + 1) * linear.nbytes
+    mean = da.stsr.plan(2, 3, method="mean", model=model, device="cpu")
+    assert mean.device_bytes == evaluation_bytes(18 * 10 * 8)
+    assert mean.window_bytes == linear.window_bytes + mean.device_bytes
+    assert mean.process_bytes == mean.window_bytes + PROCESS
+    assert linear.device_bytes == 0
+
+
+def test_memory_of_a_gpu_is_not_the_hosts(model, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    da = make(shape=(6, 5, 4))
+    linear = da.stsr.plan(2, 3, method="linear")
+    there = da.stsr.plan(2, 3, model=model, device="cuda")
+    assert there.window_bytes == linear.window_bytes
+    assert there.device_bytes == evaluation_bytes(18 * 10 * 8)
+
+
+def test_memory_of_a_window_does_not_grow_with_the_realizations():
+    da = make(shape=(6, 5, 4))
+    few, many = (
+        da.stsr.plan(2, 3, method="rainfarm", realizations=n) for n in (4, 400)
+    )
+    assert few.window_bytes == many.window_bytes
+    assert many.tasks == 100 * few.tasks
+    assert many.chunks[0] == (4,) * 100
+
+
+def test_memory_of_a_window_does_not_grow_with_the_frame(model):
+    tile, continent = (
+        make(shape=(6, n, n), grid="metres").stsr.plan(10, 3, model=model, device="cpu")
+        for n in (60, 700)
+    )
+    assert continent.window_bytes < 1.3 * tile.window_bytes
+    assert continent.process_bytes < 4 * 2**30
+
+
+def test_a_fine_frame_of_2000_by_2000_fits_in_4_gibibytes():
+    """By the default model, whose tiles are larger than the tests'."""
+    da = make(shape=(200, 200, 200), grid="metres")
+    da = da.assign_coords(y=10 * da.y, x=10 * da.x)
+    preview = da.stsr.plan(10, 3, realizations=4, device="cpu")
+    assert preview.shape == (4, 600, 2000, 2000)
+    assert preview.process_bytes < 4 * 2**30
+    assert len(preview.job.plan.rows) > 1
 
 
 def test_memory_of_a_window_does_not_grow_with_the_record():

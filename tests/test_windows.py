@@ -12,15 +12,17 @@ from tests.strategies import HOUR, make, make_dataset, month_edges
 from xstsr import baselines, cf
 from xstsr.blocks import block_mean, refine
 from xstsr.errors import DataError
+from xstsr.graph import surroundings
 from xstsr.grid import areas_m2, refine_edges
-from xstsr.lazy import upscale_now
+from xstsr.lazy import upscale_blocks, upscale_now
 from xstsr.methods import METHODS
-from xstsr.plan import Plan, Span, make_plan, spans
+from xstsr.plan import Plan, Reach, Span, tiles, windows
 from xstsr.prepare import prepare
 from xstsr.recipe import Recipe
-from xstsr.windows import Job, check_values, draw, fields, join, reach
+from xstsr.windows import Job, Tile, check_values, draw, join, needed, say
 
 START = int(month_edges(1, None)[0])  # 2001-01-01, where `make` begins
+ONLY = Tile(0, 0, 0, 0)
 
 
 def job_of(da, s=2, t=1, **options) -> Job:
@@ -34,15 +36,28 @@ def edges_of(da) -> np.ndarray:
 
 def run(job, da) -> np.ndarray:
     """All windows of a field of (T, Y, X); gives (R, T t, Y sy, X sx)."""
-    return upscale_now(job, da.values[None], edges_of(da))[:, 0]
+    return upscale_now(job, da.values)
 
 
 def cut(job, first, frames, *, core, halo) -> Job:
     """The same job in other windows; the record starts at frame number `first`."""
-    cells = job.y_edges.size - 1, job.x_edges.size - 1
-    numbers = range(first, first + frames)
-    plan = make_plan(numbers, cells, job.request.factor, halo=halo, core=core)
+    return recut(job, range(first, first + frames), core=core, halo=halo)
+
+
+def recut(job, numbers, *, core, halo) -> Job:
+    """The same job in windows over such frames, blended over half a halo."""
+    found = windows(numbers, core, halo)
+    blend = max(1, halo // 2) if halo else 0
+    length = min(core, len(numbers))
+    plan = Plan(found, job.plan.rows, job.plan.columns, blend, length)
     return replace(job, plan=plan)
+
+
+def whole_weights(job, da):
+    """Weights of the whole domain."""
+    t, y, x = (n * f for n, f in zip(da.shape, job.request.factor, strict=True))
+    found = job.weights(edges_of(da), job.plan.rows[0], job.plan.columns[0])
+    return np.broadcast_to(found, (t, y, x))
 
 
 def use(monkeypatch, job, function) -> Job:
@@ -77,11 +92,10 @@ def blocks_of(values, *, coarse, taper=0.0):
     meaning = cf.read(ds["pr"], bounds=cf.bounds_of(ds, "pr"))
     recipe = Recipe(0.01, 3, taper)
     job = prepare(meaning, 2, 1, method="nearest", recipe=recipe)
-    raw = np.ones((1, 1, 1, 4, 4))
+    raw = np.ones((1, 1, 4, 4))
     raw[..., :2, :2] = np.reshape(values, (2, 2))
-    (window,) = job.plan.windows
-    fine = join(job, [(window, raw)], ds["pr"].values[None], meaning.time_edges, window)
-    return fine[0, 0, 0, :2, :2].ravel().tolist()
+    fine = join(job, range(1), ONLY, {0: raw}, ds["pr"].values)
+    return fine[0, 0, :2, :2].ravel().tolist()
 
 
 # closed form
@@ -121,7 +135,7 @@ def test_weights_are_sines_times_step_lengths():
     # January and February 2001: lengths as 31 to 28. Their mean is one.
     da = make(shape=(2, 2, 2), step="month", label="left")
     da = da.assign_coords(lat=("lat", [45.0, 15.0], da.lat.attrs))
-    weights = job_of(da, s=1).weights(edges_of(da))
+    weights = whole_weights(job_of(da, s=1), da)
     area = np.array([np.sqrt(0.75) - 0.5, 0.5])
     length = np.array([31.0, 28.0])
     expected = (length / 29.5)[:, None] * (area / area.mean())
@@ -132,7 +146,7 @@ def test_weights_are_sines_times_step_lengths():
 def test_weights_lie_on_the_fine_grid():
     da = make(shape=(3, 2, 5))
     job = job_of(da, s=4, t=2)
-    weights = job.weights(edges_of(da))
+    weights = whole_weights(job, da)
     assert weights.shape == (6, 8, 20)
     fine = areas_m2(
         refine_edges(job.y_edges, 4), refine_edges(job.x_edges, 4), "sphere"
@@ -143,8 +157,8 @@ def test_weights_lie_on_the_fine_grid():
 def test_weights_do_not_know_the_unit_of_length():
     metres, kilometres = make(grid="metres"), make(grid="km")
     np.testing.assert_allclose(
-        job_of(metres).weights(edges_of(metres)),
-        job_of(kilometres).weights(edges_of(kilometres)),
+        whole_weights(job_of(metres), metres),
+        whole_weights(job_of(kilometres), kilometres),
         rtol=1e-12,
     )
 
@@ -172,33 +186,45 @@ def test_draw_refuses_negative_rain_but_not_negative_degrees():
     cold = states(3) - 300
     cold.attrs = states(3).attrs
     job = job_of(cold)
-    (window,) = job.plan.windows
-    assert draw(job, cold.values[None], edges_of(cold), window).min() < 0
+    assert draw(job, cold.values, 0, ONLY).min() < 0
     wrong = make(-np.ones((3, 2, 3)))
     with pytest.raises(DataError, match="smallest value is -1"):
-        draw(job_of(wrong), wrong.values[None], edges_of(wrong), window)
+        draw(job_of(wrong), wrong.values, 0, ONLY)
 
 
-def test_reach_is_the_core_and_what_is_blended():
-    # frames 0..9 in cores of 4, halo 2, blend 1: the window of the frames 4..7 begins
-    # at 2 and speaks for 3..8; in fine frames (t = 3) from its start: 3 up to 21
-    job = cut(job_of(states(10), t=3), 0, 10, core=4, halo=2)
-    assert job.plan.blend[0] == 1
-    first, middle, last = job.plan.windows
-    assert reach(job, first) == slice(0, 15)
-    assert reach(job, middle) == slice(3, 21)
-    assert reach(job, last) == slice(3, 12)  # begins at frame 6, speaks for 7..9
+def test_window_has_a_say_in_its_core_and_what_is_blended():
+    # frames 0..9 in cores of 4, halo 2, blend 1: the window of the frames 4..7 speaks
+    # for 3..8
+    plan = cut(job_of(states(10), t=3), 0, 10, core=4, halo=2).plan
+    assert plan.blend == 1
+    assert [say(plan, i) for i in range(3)] == [range(5), range(3, 9), range(7, 10)]
 
 
-def test_reach_without_a_halo_is_the_core():
-    job = cut(job_of(states(10), t=2), 0, 10, core=5, halo=0)
-    assert [reach(job, w) for w in job.plan.windows] == [slice(0, 10)] * 2
+def test_window_without_a_halo_has_a_say_in_its_core():
+    plan = cut(job_of(states(10), t=2), 0, 10, core=5, halo=0).plan
+    assert [say(plan, i) for i in range(2)] == [range(5), range(5, 10)]
 
 
-def test_frames_and_fields_are_counted():
+def test_chunk_needs_the_windows_that_own_it_or_blend_into_it():
+    # windows 0..1, 2..5, 6..9 and chunks 0..3, 4..7, 8..9, with one frame of blending
+    job = cut(job_of(states(10)), 2, 10, core=4, halo=2)
+    assert job.plan.chunks == [range(4), range(4, 8), range(8, 10)]
+    found = [needed(job, frames) for frames in job.plan.chunks]
+    assert [frames for frames, _ in found] == job.plan.chunks
+    assert [list(windows) for _, windows in found] == [[0, 1], [1, 2], [2]]
+
+
+def test_chunk_needs_whole_windows_whose_total_is_kept():
+    job = cut(job_of(states(10), conserve="window"), 2, 10, core=4, halo=2)
+    found = [needed(job, frames)[0] for frames in job.plan.chunks]
+    assert found == [range(6), range(2, 10), range(6, 10)]
+
+
+def test_fields_are_counted_and_grouped():
     job = job_of(make(shape=(7, 2, 2)), method="rainfarm", realizations=5)
-    assert (job.frames, fields(job)) == (7, 5)
-    assert fields(job_of(make(shape=(7, 2, 2)))) == 1
+    assert job.count == 5
+    assert job.groups == [slice(0, 4), slice(4, 5)]
+    assert job_of(make(shape=(7, 2, 2))).count == 1
 
 
 def test_draw_gives_rates_of_the_frames_within_reach():
@@ -207,9 +233,8 @@ def test_draw_gives_rates_of_the_frames_within_reach():
     job = cut(job_of(da, s=3, t=2), 0, 8, core=3, halo=2)
     window = job.plan.windows[1]
     assert window == Span(1, 8, 3, 6)
-    edges = edges_of(da)[window.start : window.stop + 1]
-    raw = draw(job, da.values[None, window.start : window.stop], edges, window)
-    assert raw.shape == (1, 1, (3 + 2) * 2, 6, 6)
+    raw = draw(job, da.values[window.start : window.stop], 1, ONLY)
+    assert raw.shape == (1, (3 + 2) * 2, 6, 6)
     np.testing.assert_allclose(raw, 2.0, rtol=1e-6)
 
 
@@ -242,7 +267,7 @@ def test_middle_of_three_windows_is_blended_on_both_sides(monkeypatch):
         Span(0, 12, 4, 8),
         Span(4, 12, 8, 12),
     )
-    assert job.plan.blend[0] == 2
+    assert job.plan.blend == 2
     fine = run(job, da)[0, :, 0, 0]
     middle = [5 / 8, 7 / 8, 1 + 1 / 8, 1 + 3 / 8]
     np.testing.assert_allclose(fine[4:8], middle, atol=1e-12)
@@ -278,9 +303,8 @@ def test_join_returns_amounts_of_fine_steps():
     # 6 mm in three hours are 2 mm in each of three steps, whatever the raw amplitude
     da = make(np.full((2, 2, 2), 6.0), kind="amount", units="mm", step=3 * HOUR)
     job = job_of(da, s=2, t=3)
-    (window,) = job.plan.windows
-    raw = np.full((1, 1, 6, 4, 4), 17.0)
-    fine = join(job, [(window, raw)], da.values[None], edges_of(da), window)
+    raw = np.full((1, 6, 4, 4), 17.0)
+    fine = join(job, range(2), ONLY, {0: raw}, da.values)
     assert fine.dtype == np.float32
     np.testing.assert_allclose(fine, 2.0, rtol=1e-6)
 
@@ -338,22 +362,23 @@ def test_blending_of_unequal_months_returns_what_all_agree_on(n, t, calendar):
         edges = edges_of(da)
         step = int(np.median(np.diff(edges)))
         numbers = [int(edge) // step for edge in edges[:-1]]
-        plan = make_plan(numbers, (2, 3), (t, 1, 1), halo=2, core=3)
-        fine = run(replace(job, plan=plan), da)[0]
-    assert [w.core_stop for w in plan.windows][-1] == n
+        job = recut(job, numbers, core=3, halo=2)
+        fine = run(job, da)[0]
+    assert job.plan.frames == n
     expected = clock_of_the_record(da, 1, t)
     np.testing.assert_allclose(fine, expected, rtol=1e-6, atol=1e-3)
 
 
 @settings(max_examples=25)
 @given(
-    rows=st.integers(6, 30),
-    columns=st.integers(6, 30),
-    side=st.integers(12, 40),
-    s=st.sampled_from((4, 8, 12)),
+    rows=st.integers(2, 30),
+    columns=st.integers(2, 30),
+    pitch=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    s=st.sampled_from((4, 7, 12)),
+    grain=st.sampled_from((1, 8, 64)),
 )
-def test_tiles_return_what_all_tiles_agree_on(rows, columns, side, s):
-    """Blending across tiles is a partition of unity, and tiles know where they lie."""
+def test_tiles_put_everything_in_its_place(rows, columns, pitch, s, grain):
+    """Each pixel comes from one tile, and tiles know where they lie."""
     calls = []
 
     def counted(task):
@@ -361,20 +386,19 @@ def test_tiles_return_what_all_tiles_agree_on(rows, columns, side, s):
         return clock(task)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xstsr.plan.TILE_HALO", 12)
-        patch.setitem(METHODS, "mean", counted)
+        patch.setitem(METHODS, "linear", counted)
         da = states(1, rows, columns)
         job = job_of(da, s, conserve="none")
-        plan = Plan(
-            job.plan.windows,
-            spans(rows, s, s * side),
-            spans(columns, s, s * side),
-            (0, max(1, 12 // s // 2), max(1, 12 // s // 2)),
-        )
-        job = replace(job, request=replace(job.request, method="mean"), plan=plan)
+        near = Reach(0, 12, grain=grain, stride=4)
+        down = tiles(rows, s, pitch[0], near)
+        across = tiles(columns, s, pitch[1], near)
+        job = replace(job, plan=replace(job.plan, rows=down, columns=across))
         fine = run(job, da)[0]
-    assert len(calls) == len(plan.rows) * len(plan.columns) == len(set(calls))
+        lazy = da.chunk(lat=2).data
+        later = upscale_blocks(job, lazy).compute(scheduler="synchronous")
+    assert len(calls) == 2 * len(down) * len(across)
     np.testing.assert_allclose(fine, clock_of_the_record(da, s, 1), atol=1e-4)
+    np.testing.assert_array_equal(later[0], fine)
 
 
 @settings(max_examples=20)
@@ -394,7 +418,7 @@ def test_further_fields_are_drawn_with_their_own_stream(monkeypatch):
     da = states(9, dtype="float64")
     job = cut(use(monkeypatch, job_of(da, t=2), stream), 0, 9, core=4, halo=2)
     three = np.stack([da.values] * 3)
-    fine = upscale_now(job, three, edges_of(da))
+    fine = upscale_now(job, three)
     assert fine.shape == (1, 3, 18, 4, 6)
     for i in range(3):
         np.testing.assert_array_equal(fine[:, i], float(i))
@@ -437,7 +461,7 @@ def test_months_in_several_windows_keep_their_water(method, kind, t, frames, tap
     values = np.maximum(rng.gamma(0.5, 2.0, (frames, 2, 2)) - 0.3, 0)
     da = make(values, kind=kind, step="month", dtype="float64", grid="metres")
     job = job_of(da, s=2, t=t, method=method, recipe=Recipe(0.01, 3, taper))
-    assert len(job.plan.windows) >= frames // 36
+    assert len(job.plan.windows) >= frames * t // 144
     fine = run(job, da)[0]
     length = np.diff(refine_edges(edges_of(da), t)).astype(float)[:, None, None]
     if kind == "rate":
@@ -464,7 +488,7 @@ def whole_record(da, s, t, method, **noise):
 @pytest.mark.parametrize("t", [1, 3, 5])
 def test_linear_over_windows_is_linear_over_the_record(t):
     rng = np.random.default_rng(0)
-    values = np.maximum(rng.gamma(0.5, 2.0, (80, 3, 3)) - 0.3, 0)
+    values = np.maximum(rng.gamma(0.5, 2.0, (300 // t, 3, 3)) - 0.3, 0)
     da = make(values, grid="metres", dtype="float64")
     job = job_of(da, s=2, t=t, conserve="none")
     assert len(job.plan.windows) > 2
@@ -475,37 +499,38 @@ def test_linear_over_windows_is_linear_over_the_record(t):
 @pytest.mark.parametrize("t", [1, 3])
 def test_rainfarm_over_windows_is_rainfarm_over_the_record(t):
     rng = np.random.default_rng(0)
-    values = np.maximum(rng.gamma(0.5, 2.0, (80, 3, 3)) - 0.3, 0)
+    values = np.maximum(rng.gamma(0.5, 2.0, (300 // t, 3, 3)) - 0.3, 0)
     da = make(values, grid="metres", dtype="float64")
     job = job_of(da, s=2, t=t, method="rainfarm", seed=5, conserve="none")
+    assert len(job.plan.windows) > 2
     expected = whole_record(da, 2, t, "rainfarm", seed=5, realization=0)
     np.testing.assert_allclose(run(job, da)[0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["cell", "window", "none"])
-def test_windows_one_by_one_give_the_whole(mode):
+@pytest.mark.parametrize("length", [3, 4, 11])
+def test_windows_one_by_one_give_the_whole(mode, length):
     """`draw` and `join` by hand, neighbours included, are what `upscale` does."""
     rng = np.random.default_rng(4)
     da = make(rng.gamma(0.5, 2.0, (11, 2, 3)), grid="metres", dtype="float64")
     job = cut(job_of(da, s=2, t=2, conserve=mode), 3, 11, core=4, halo=2)
-    edges, windows = edges_of(da), job.plan.windows
-    coarse = da.values[None]
-    parts = [
-        (w, draw(job, coarse[:, w.start : w.stop], edges[w.start : w.stop + 1], w))
-        for w in windows
-    ]
-    pieces = [
-        join(
-            job,
-            parts[max(0, i - 1) : i + 2],
-            coarse[:, w.core_start : w.core_stop],
-            edges[w.core_start : w.core_stop + 1],
-            w,
-        )
-        for i, w in enumerate(windows)
-    ]
-    assert len(pieces) == 4
-    np.testing.assert_array_equal(np.concatenate(pieces, axis=2)[:, 0], run(job, da))
+    usual = run(job, da)
+    job = replace(job, plan=replace(job.plan, length=length))
+    drawn = {
+        i: draw(job, da.values[surroundings(job, i, ONLY)], i, ONLY)
+        for i in range(len(job.plan.windows))
+    }
+    pieces = []
+    for frames in job.plan.chunks:
+        wanted, sources = needed(job, frames)
+        parts = {i: drawn[i] for i in sources}
+        coarse = da.values[wanted.start : wanted.stop]
+        pieces.append(join(job, frames, ONLY, parts, coarse))
+    assert len(pieces) == -(-11 // length)
+    whole = np.concatenate(pieces, axis=1)
+    np.testing.assert_array_equal(whole, run(job, da))
+    # chunks are joined apart, and hold what any other chunks hold
+    np.testing.assert_allclose(whole, usual, rtol=1e-12)
 
 
 def test_upscale_of_several_fields_is_that_of_each():

@@ -13,7 +13,7 @@ import xarray as xr
 
 from xstsr.errors import DataError
 
-__all__ = ["open_variable", "write"]
+__all__ = ["beside", "check_target", "open_variable", "write"]
 
 
 def open_variable(path: Path, name: str | None = None) -> tuple[xr.Dataset, str]:
@@ -72,7 +72,7 @@ def write(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:
     DataError : another suffix, or the target exists.
     """
     check_target(path, overwrite=overwrite)
-    with _beside(path) as new:
+    with beside(path) as new:
         if path.suffix == ".nc":
             dataset.to_netcdf(new, engine="netcdf4")
         else:
@@ -107,7 +107,14 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def beside(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` that takes its place once what is written is whole.
+
+    Parameters
+    ----------
+    path : Path
+        A file or a folder, new or old; folders above it are made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid4().hex[:12]
     new = path.with_name(f".{path.stem}-{mark}{path.suffix}")

@@ -1,25 +1,31 @@
 r"""The plan as a Dask graph: three tasks a window, whatever the model's size.
 
-For each window one task gathers the coarse frames, one draws, one joins with what the
-neighbours drew. The model travels by name; workers load it once per process.
+For each window one task gathers the coarse frames and one draws; for each chunk of the
+result one joins what the windows around it drew. The model travels by name; workers
+load it once per process.
 """
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xstsr.plan import Span, chunk_lengths
-from xstsr.windows import Job, draw, fields, join
+from xstsr.graph import Source, cut, own, result_chunks, surroundings, tasks, walk
+from xstsr.memory import CostWarning, available_bytes, readable
+from xstsr.windows import Job, Tile, draw, join, needed
 
 if TYPE_CHECKING:
     import dask.array
 
 Array = np.ndarray
 
+MANY_CHUNKS = 500  # of the input in one window: more, and finding them costs
+
 
 def upscale_blocks(
-    job: Job, coarse: "dask.array.Array", edges: Array
+    job: Job, coarse: "dask.array.Array", *, keep_realization: bool = True
 ) -> "dask.array.Array":
     """Refine a chunked coarse field lazily.
 
@@ -27,87 +33,81 @@ def upscale_blocks(
     ----------
     job : Job
         What is asked for.
-    coarse : dask array, shape (E, T, Y, X)
+    coarse : dask array, shape (*E, T, Y, X)
         In the user's units, chunked in any way.
-    edges : ndarray, shape (T + 1,), int64
-        Time edges [us].
+    keep_realization : bool
+        Whether the result has the axis R; without it, there is one.
 
     Returns
     -------
-    dask array, shape (R, E, T t, Y sy, X sx)
-        Chunked in time as `xstsr.plan.chunk_lengths` says.
+    dask array, shape (R, *E, T t, Y sy, X sx)
+        Chunked as the plan says.
     """
     import dask.array
-    from dask.delayed import delayed
+    from dask.base import tokenize
+    from dask.highlevelgraph import HighLevelGraph
 
-    windows = job.plan.windows
-    shared = delayed(job, pure=True, traverse=False)
-    sampling = delayed(draw, pure=True)
-    joining = delayed(_join_indexed, pure=True)
-    frames = [_delayed_frames(coarse, w.start, w.stop) for w in windows]
-    drawn = [
-        sampling(shared, frames[i], edges[w.start : w.stop + 1], w)
-        for i, w in enumerate(windows)
-    ]
-    t, sy, sx = job.request.factor
-    extra, _, y, x = coarse.shape
-    blocks = []
-    for i, w in enumerate(windows):
-        near = range(max(0, i - 1), min(len(windows), i + 2))
-        fine = joining(
-            shared,
-            [windows[j] for j in near],
-            [drawn[j] for j in near],
-            frames[i],
-            edges[w.core_start : w.core_stop + 1],
-            w,
-        )
-        length = (w.core_stop - w.core_start) * t
-        shape = (fields(job), extra, length, y * sy, x * sx)
-        blocks.append(dask.array.from_delayed(fine, shape, dtype=coarse.dtype))
-    fine_blocks: dask.array.Array = dask.array.concatenate(blocks, axis=2)
-    even: dask.array.Array = fine_blocks.rechunk({2: chunk_lengths(windows, t)})
-    return even
+    source = Source(coarse.name, coarse.chunks)
+    _warn_of_chunks(job, source, coarse.dtype.itemsize)
+    token = tokenize(job, coarse.name, keep_realization)
+    layer = dict(tasks(job, source, token, keep_realization=keep_realization))
+    inputs: Any = [coarse]
+    graph = HighLevelGraph.from_collections(f"xstsr-{token}", layer, inputs)
+    chunks = result_chunks(job, coarse.shape[:-3])
+    return dask.array.Array(
+        graph,
+        f"xstsr-{token}",
+        chunks if keep_realization else chunks[1:],
+        dtype=coarse.dtype,
+    )
 
 
-def upscale_now(job: Job, coarse: Array, edges: Array) -> Array:
+def upscale_now(job: Job, coarse: Array) -> Array:
     """Refine a field in memory, window by window; as `upscale_blocks`, same bits.
 
     Parameters
     ----------
     job : Job
         What is asked for.
-    coarse : ndarray, shape (E, T, Y, X)
+    coarse : ndarray, shape (*E, T, Y, X)
         In the user's units.
-    edges : ndarray, shape (T + 1,), int64
-        Time edges [us].
 
     Returns
     -------
-    ndarray, shape (R, E, T t, Y sy, X sx)
+    ndarray, shape (R, *E, T t, Y sy, X sx)
     """
+    *extra, frames, rows, columns = coarse.shape
     t, sy, sx = job.request.factor
-    extra, frames, y, x = coarse.shape
-    fine = np.empty((fields(job), extra, frames * t, y * sy, x * sx), coarse.dtype)
-    windows = job.plan.windows
+    fields = coarse.reshape(-1, frames, rows, columns)
+    shape = (job.count, len(fields), frames * t, rows * sy, columns * sx)
+    fine = np.empty(shape, coarse.dtype)
+    for tile in walk(job, len(fields)):
+        row, column = job.plan.rows[tile.row], job.plan.columns[tile.column]
+        target = fine[
+            job.groups[tile.group],
+            tile.stream,
+            :,
+            row.core_start * sy : row.core_stop * sy,
+            column.core_start * sx : column.core_stop * sx,
+        ]
+        _fill(target, job, fields[tile.stream], tile)
+    return fine.reshape(job.count, *extra, *shape[-3:])
+
+
+def _fill(target: Array, job: Job, coarse: Array, tile: Tile) -> None:
+    """Refine all windows of one tile into their place; shape (R, T t, y, x)."""
+    plan, t = job.plan, job.request.factor[0]
+    row, column = plan.rows[tile.row], plan.columns[tile.column]
     drawn: dict[int, Array] = {}
-    for i, w in enumerate(windows):
-        for j in range(max(0, i - 1), min(len(windows), i + 2)):
-            if j not in drawn:
-                v = windows[j]
-                drawn[j] = draw(
-                    job, coarse[:, v.start : v.stop], edges[v.start : v.stop + 1], v
-                )
-        near = [j for j in (i - 1, i, i + 1) if j in drawn]
-        fine[:, :, w.core_start * t : w.core_stop * t] = join(
-            job,
-            [(windows[j], drawn[j]) for j in near],
-            coarse[:, w.core_start : w.core_stop],
-            edges[w.core_start : w.core_stop + 1],
-            w,
-        )
-        drawn.pop(i - 1, None)
-    return fine
+    for frames in plan.chunks:
+        wanted, windows = needed(job, frames)
+        drawn = {i: drawn[i] for i in windows if i in drawn}
+        for i in windows:
+            if i not in drawn:
+                drawn[i] = draw(job, coarse[surroundings(job, i, tile)], i, tile)
+        cells = coarse[wanted.start : wanted.stop, own(row), own(column)]
+        place = slice(frames.start * t, frames.stop * t)
+        target[:, place] = join(job, frames, tile, drawn, cells)
 
 
 def map_blocks(
@@ -215,30 +215,20 @@ def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
     return (length,) * whole + ((rest,) if rest else ())
 
 
-def _delayed_frames(coarse: "dask.array.Array", start: int, stop: int) -> Any:
-    """Gather the frames of one window in one task."""
-    from dask.delayed import delayed
-
-    part = coarse[:, start:stop]
-    part = part.rechunk(part.shape)
-    # not optimised here: fused, each window would read its source chunks anew
-    (block,) = part.to_delayed(optimize_graph=False).ravel()
-    return delayed(np.asarray, pure=True)(block)
-
-
-def _join_indexed(
-    job: Job,
-    spans: Sequence[Span],
-    drawn: Sequence[Array],
-    frames: Array,
-    edges: Array,
-    window: Span,
-) -> Array:
-    """Join a window from delayed parts; `frames` hold its halo too."""
-    return join(
-        job,
-        list(zip(spans, drawn, strict=True)),
-        frames[:, window.core],
-        edges,
-        window,
-    )
+def _warn_of_chunks(job: Job, source: Source, itemsize: int) -> None:
+    """Say so where the input's chunks cost more than need be."""
+    ends = [np.cumsum(sizes) for sizes in source.chunks]
+    middle = Tile(0, 0, len(job.plan.rows) // 2, len(job.plan.columns) // 2)
+    box = surroundings(job, len(job.plan.windows) // 2, middle)
+    keys = cut(source.name, ends, (0,) * (len(ends) - 3), box)[0]
+    count = len(keys) * len(keys[0]) * len(keys[0][0])
+    frames = box[0].stop - box[0].start
+    advice = f"chunk the input by about {frames} times and whole frames"
+    largest = math.prod(max(sizes) for sizes in source.chunks) * itemsize
+    told = ""
+    if count > MANY_CHUNKS:
+        told = f"one window takes {count} chunks of the input"
+    elif largest > available_bytes() / 4:
+        told = f"one chunk of the input takes {readable(largest)} of memory"
+    if told:
+        warnings.warn(f"{told}: {advice}", CostWarning, stacklevel=7)

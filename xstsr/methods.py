@@ -5,15 +5,20 @@ Each method is one function of a `Task`; a new one is a function here and its na
 Arrays only; torch is imported by the two methods that need it, when they run.
 """
 
+import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xstsr import baselines
+from xstsr.devices import batch_size, in_batches, turn
 from xstsr.errors import CheckpointError, XstsrError
+from xstsr.memory import evaluation_bytes
+from xstsr.plan import Reach
 from xstsr.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -82,6 +87,8 @@ class Task:
         Absolute place of the first fine pixel (y, x).
     stream : int
         Which of the fields along further dimensions.
+    kept : tuple of slice, optional
+        Coarse frames and cells whose result is of use: the others are context.
     """
 
     request: Request
@@ -89,6 +96,7 @@ class Task:
     times: Array
     origin: tuple[int, int] = (0, 0)
     stream: int = 0
+    kept: tuple[slice, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -129,10 +137,12 @@ def rainfarm(task: Task) -> Array:
 
 
 def mean(task: Task) -> Array:
-    """Estimate the conditional mean rate; shape (1, T t, Y sy, X sx)."""
+    """Estimate the conditional mean; shape (1, T t, Y sy, X sx)."""
     import torch
 
-    with torch.inference_mode():
+    if _is_settled(task):
+        return np.zeros((1, *task.shape), np.float32)
+    with turn(task.request.device), torch.inference_mode():
         rate: Array = _condition(task)[1].means.rate[:, 0].cpu().numpy()
     return rate
 
@@ -142,24 +152,26 @@ def diffusion(task: Task) -> Array:
     import torch
 
     request = task.request
-    drawn = np.empty((len(request.realizations), *task.shape), np.float32)
+    drawn = np.zeros((len(request.realizations), *task.shape), np.float32)
     if _is_settled(task):
-        drawn[:] = 0  # dry is free, and so is missing
         return drawn
     amplitude = request.recipe.amplitude(_size(request), request.factor[0])
-    with torch.inference_mode():
+    with turn(request.device), torch.inference_mode():
         model, condition = _condition(task)
-        # one realization at a time: its bits do not depend on how many there are
-        for field, realization in zip(drawn, request.realizations, strict=True):
-            noise = partial(_noise, task, realization)
-            sample = model.sample(
-                condition,
+
+        def sample(batch: slice) -> None:
+            noise = partial(_noise, task, request.realizations[batch])
+            fields = model.sample(
+                _repeated(condition, batch.stop - batch.start),
                 noise(0),
                 amplitude=amplitude,
                 steps=request.steps,
                 fresh=noise,
             )
-            field[:] = sample[0, 0].cpu().numpy()
+            drawn[batch] = fields[:, 0].cpu().numpy()
+
+        each = evaluation_bytes(math.prod(task.shape))
+        in_batches(len(drawn), batch_size(request.device, len(drawn), each), sample)
     return drawn
 
 
@@ -172,9 +184,14 @@ METHODS: dict[str, Method] = {
 }
 STOCHASTIC = ("diffusion", "rainfarm")
 NEURAL = ("diffusion", "mean")
-# coarse frames of context that the others need, and one that is blended; the recipe
-# tells for the networks
-HALO = {"linear": 2, "nearest": 0, "rainfarm": baselines.RAINFARM_HALO + 1}
+# what the others look at, for a factor; the recipe and the model tell for the networks
+REACH: dict[str, Callable[[tuple[int, int, int]], Reach]] = {
+    # the next cell; in time also of the frame that is blended
+    "linear": lambda factor: Reach(2, max(factor[1:])),
+    "nearest": lambda factor: Reach(0, 0),
+    # beyond its reach, one frame that is blended; its noise is filtered in whole frames
+    "rainfarm": lambda factor: Reach(baselines.RAINFARM_HALO + 1),
+}
 
 
 def check_method(name: str) -> None:
@@ -214,23 +231,44 @@ def _is_settled(task: Task) -> bool:
     from xstsr.diffusion.checkpoint import shared_model
 
     model = shared_model(task.request.model, task.request.device)
-    return not model.spec.transform.is_open(torch.as_tensor(task.coarse)).any()
+    own = torch.as_tensor(task.coarse[task.kept])
+    return not model.spec.transform.is_open(own).any()
 
 
-def _noise(task: Task, realization: int, draw: int) -> "Tensor":
-    """White noise of one draw of a task; shape (1, 1, T t, Y sy, X sx)."""
+def _noise(task: Task, realizations: tuple[int, ...], draw: int) -> "Tensor":
+    """White noise of one draw of a task; shape (R, 1, T t, Y sy, X sx)."""
+    import torch
+
     from xstsr.diffusion.noise import normal
 
-    return normal(
-        task.times,
-        task.shape[1:],
-        seed=task.request.seed,
-        realization=realization,
-        stream=task.stream,
-        draw=draw,
-        origin=task.origin,
-        device=task.request.device,
-    )[None, None]
+    fields = [
+        normal(
+            task.times,
+            task.shape[1:],
+            seed=task.request.seed,
+            realization=realization,
+            stream=task.stream,
+            draw=draw,
+            origin=task.origin,
+            device=task.request.device,
+        )
+        for realization in realizations
+    ]
+    return torch.stack(fields)[:, None]
+
+
+def _repeated(known: Any, count: int) -> Any:
+    """Repeat what is known for a batch of realizations, without copying it."""
+    import torch
+
+    if isinstance(known, torch.Tensor):
+        return known.expand(count, *known.shape[1:])
+    if not type(known).__module__.startswith("xstsr.diffusion"):
+        return known
+    twin = copy(known)
+    for name, value in vars(known).items():
+        object.__setattr__(twin, name, _repeated(value, count))
+    return twin
 
 
 def _size(request: Request) -> float:

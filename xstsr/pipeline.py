@@ -19,8 +19,8 @@ import xarray as xr
 from xstsr import cf
 from xstsr.errors import PlanError
 from xstsr.lazy import upscale_blocks, upscale_now
-from xstsr.meaning import AssumptionWarning, Meaning
-from xstsr.memory import available_bytes, readable
+from xstsr.meaning import Meaning
+from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.points import between
 from xstsr.prepare import prepare, read_factor
@@ -96,7 +96,7 @@ def upscale(
     >>> coarse.stsr.upscale(s=10, t=3, method="linear").shape
     (30, 90, 70)
     """
-    asked = _ask(
+    asked = ask(
         da,
         (s, t),
         cell_methods=cell_methods,
@@ -110,7 +110,7 @@ def upscale(
         steps=steps,
         device=device,
     )
-    return _run(asked)
+    return run(asked)
 
 
 def upscale_dataset(
@@ -127,9 +127,9 @@ def upscale_dataset(
     Dataset
         The variable with bounds, cell areas and grid mapping of the fine grid.
     """
-    asked = _ask(ds, (s, t), name=name, **options)
+    asked = ask(ds, (s, t), name=name, **options)
     frames, _, _ = asked.job.request.factor
-    return cf.dataset(_run(asked), ds, asked.meaning, s, frames)
+    return cf.dataset(run(asked), ds, asked.meaning, s, frames)
 
 
 def plan(da: xr.DataArray, s: int, t: int = 1, **options: Any) -> Preview:
@@ -140,7 +140,7 @@ def plan(da: xr.DataArray, s: int, t: int = 1, **options: Any) -> Preview:
     Preview
         What was inferred, the result's shape, memory and time; a card in Jupyter.
     """
-    return _ask(da, (s, t), **options).preview
+    return ask(da, (s, t), **options).preview
 
 
 def plan_dataset(
@@ -153,11 +153,11 @@ def plan_dataset(
     Preview
         What was inferred, also from bounds; the result's shape, memory and time.
     """
-    return _ask(ds, (s, t), name=name, **options).preview
+    return ask(ds, (s, t), name=name, **options).preview
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class Asked:
     """What is to be refined, plain, with time, y and x last; what it means; how."""
 
     coarse: xr.DataArray
@@ -173,7 +173,7 @@ class _Asked:
         return Preview(self.meaning, self.job, self.coarse.dtype.itemsize, extra)
 
 
-def _ask(
+def ask(
     data: xr.DataArray | xr.Dataset,
     factors: tuple[int, int],
     *,
@@ -181,7 +181,7 @@ def _ask(
     cell_methods: str | None = None,
     label: str | None = None,
     **options: Any,
-) -> _Asked:
+) -> Asked:
     """Read what the data mean and what is wanted of them."""
     bounds = cf.bounds_of(data, name) if isinstance(data, xr.Dataset) else None
     da = data[name] if isinstance(data, xr.Dataset) else data
@@ -195,17 +195,16 @@ def _ask(
         split = 1  # a snapshot has no parts in time
     coarse = coarse.transpose(*meaning.extra_dims, *meaning.core_dims)
     job = prepare(meaning, s, split, **options)
-    return _Asked(coarse, meaning, job, t, options.get("realizations") is not None)
+    return Asked(coarse, meaning, job, t, options.get("realizations") is not None)
 
 
-def _run(asked: _Asked) -> xr.DataArray:
+def run(asked: Asked) -> xr.DataArray:
     """Refine, conserve and relabel, now or, for chunked input, later."""
-    job, meaning = asked.job, asked.meaning
-    fine = _refine(asked)
+    job = asked.job
     t, s, _ = job.request.factor
     return cf.relabel(
-        fine if asked.keep_realization else fine[0],
-        meaning,
+        _refine(asked),
+        asked.meaning,
         s,
         t,
         realizations=job.request.realizations if asked.keep_realization else None,
@@ -213,22 +212,18 @@ def _run(asked: _Asked) -> xr.DataArray:
     )
 
 
-def _refine(asked: _Asked) -> Any:
+def _refine(asked: Asked) -> Any:
     """Run the plan: now for data in memory, later for chunked data."""
-    job, meaning, coarse = asked.job, asked.meaning, asked.coarse
-    flat = coarse.data.reshape(-1, *meaning.shape)
-    t, sy, sx = job.request.factor
+    coarse, keep = asked.coarse, asked.keep_realization
     _check_memory(asked)
-    if coarse.chunks is None:
-        check_values(flat, meaning.kind)
-    do = upscale_now if coarse.chunks is None else upscale_blocks
-    fine = do(job, flat, meaning.time_edges)
-    lead = coarse.shape[: len(meaning.extra_dims)]
-    frames, rows, columns = meaning.shape
-    return fine.reshape(fine.shape[0], *lead, frames * t, rows * sy, columns * sx)
+    if coarse.chunks is not None:
+        return upscale_blocks(asked.job, coarse.data, keep_realization=keep)
+    check_values(coarse.data, asked.meaning.kind)
+    fine = upscale_now(asked.job, coarse.data)
+    return fine if keep else fine[0]
 
 
-def _check_memory(asked: _Asked) -> None:
+def _check_memory(asked: Asked) -> None:
     """Refuse what cannot fit, or warn where workers may have more memory."""
     preview, coarse = asked.preview, asked.coarse
     lazy = coarse.chunks is not None
@@ -242,15 +237,16 @@ def _check_memory(asked: _Asked) -> None:
     )
     if lazy:
         warnings.warn(
-            f"one window of {told}; ask for fewer realizations or a smaller region",
-            AssumptionWarning,
+            f"one window of {coarse.name!r} takes {readable(needed)} of memory, and "
+            f"{readable(free)} are free here: compute it where there is more",
+            CostWarning,
             stacklevel=5,
         )
         return
     raise PlanError(
         f"cannot upscale in memory: {told}. Chunk the input, "
         f'da.chunk({{"{asked.meaning.time_dim}": 24}}), and write the result with '
-        ".to_zarr(...)."
+        "xstsr.to_zarr(...)."
     )
 
 

@@ -4,22 +4,31 @@ Windows lie in absolute time, so that a part of a record is cut as the whole is:
 
     frames     0  1  2  3 | 4  5  6  7 | 8  9 ...       core = 4
     window 1   .  .  h  h [ 4  5  6  7 ] h  h           halo = 2
-                     `-- blended --'                    blend = 1 to either side
+                        `-- blended --'                 blend = 1 to either side
 
 A window computes its core and a halo of context on both sides; where two windows
-overlap around a boundary, their samples are blended. Nothing here depends on how the
-input is chunked.
+overlap around a boundary, their samples are blended. Frames that do not fit as a whole
+are cut into tiles of equal cores. Their halo begins where the pattern of the network
+does, and is so wide that a tile gives what the whole frame would: tiles need no blend.
+
+How long windows and how large tiles are is chosen so that little is computed twice.
+Nothing here depends on how the input is chunked, on the length of the record or on the
+machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from functools import lru_cache
+from itertools import groupby
 
 from xstsr.errors import PlanError
 
-BYTES_PER_PIXEL = 600  # measured peak of one evaluation on the CPU, float32
-PIXELS = 4_000_000  # fine pixels per network evaluation: about 2.4 GB
-TILE_HALO = 48  # fine pixels of context around a tile
+PIXELS = 6_000_000  # fine pixels that a network sees at once: about 3.3 GB
+TILE_HALO = 30  # fine pixels: a cut further away changes a field by 0.3 % of its spread
+LENGTHS = (18, 27, 36, 45, 54, 72, 90, 108, 144)  # fine frames of a window's own
+MOST_SIDE = 1024  # fine pixels of a tile's own along one axis
+GROUP = 4  # realizations that one task draws: they share the conditional mean
+GROUP_PIXELS = 16_000_000  # fine pixels that one task gives, over all realizations
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,33 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How far a method looks, and in which pattern.
+
+    Parameters
+    ----------
+    frames : int
+        Coarse frames of context on each side.
+    pixels : int or None
+        Fine pixels of context around a tile; None for methods that need whole frames.
+    grain : int
+        Fine pixels after which the pattern of a network repeats over the plane.
+    stride : int
+        Fine pixels to whose multiple it pads a tile.
+    """
+
+    frames: int
+    pixels: int | None = None
+    grain: int = 1
+    stride: int = 1
+
+    @property
+    def blend(self) -> int:
+        """Coarse frames to either side of a window's boundary that are blended."""
+        return min(self.frames, 1)
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a field is cut.
 
@@ -54,25 +90,72 @@ class Plan:
     windows : tuple of Span
         In time.
     rows, columns : tuple of Span
-        Tiles in y and x; one each where a window fits as a whole.
-    blend : tuple of int
-        Coarse cells to either side of a boundary that are blended, in t, y and x.
+        Tiles in y and x; one each where a frame fits as a whole.
+    blend : int
+        Coarse frames to either side of a window's boundary that are blended.
+    length : int
+        Coarse frames of a chunk of the result.
+    group : int
+        Realizations of a chunk.
     """
 
     windows: tuple[Span, ...]
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
-    blend: tuple[int, int, int]
+    blend: int
+    length: int
+    group: int = GROUP
+
+    @property
+    def frames(self) -> int:
+        """Coarse frames of the whole record."""
+        return self.windows[-1].core_stop
+
+    @property
+    def chunks(self) -> list[range]:
+        """Coarse frames of each chunk of the result, all of one length but the last.
+
+        The first and the last window may be shorter than the others, because windows
+        lie in absolute time; chunks of that shape could not be written to Zarr.
+
+        Examples
+        --------
+        >>> halves = windows(range(6, 14), core=4, halo=1)
+        >>> Plan(halves, (), (), blend=1, length=4).chunks
+        [range(0, 4), range(4, 8)]
+        """
+        starts = range(0, self.frames, self.length)
+        return [range(a, min(a + self.length, self.frames)) for a in starts]
+
+    def owners(self, frames: range) -> range:
+        """Windows that own some of these coarse frames."""
+        return self._between(frames, 0)
+
+    def sources(self, frames: range) -> range:
+        """Windows that have a say in these coarse frames: owners and who blends in."""
+        return self._between(frames, self.blend)
+
+    def _between(self, frames: range, more: int) -> range:
+        found = [
+            i
+            for i in _near(self.windows, frames)
+            if self.windows[i].core_start - more < frames.stop
+            and self.windows[i].core_stop + more > frames.start
+        ]
+        return range(found[0], found[-1] + 1)
+
+    @property
+    def tiles(self) -> Iterator[tuple[int, int]]:
+        """Pairs of row and column, along the rows first."""
+        return ((r, c) for r in range(len(self.rows)) for c in range(len(self.columns)))
 
 
 def make_plan(
     frame_numbers: Sequence[int],
     cells: tuple[int, int],
     factor: tuple[int, int, int],
+    reach: Reach,
     *,
-    halo: int,
-    core: int,
-    short_core: int | None = None,
     pixels: int | None = None,
 ) -> Plan:
     """Cut a field into windows and tiles.
@@ -85,39 +168,24 @@ def make_plan(
         (Y, X), coarse cells of a frame.
     factor : tuple of int
         (t, sy, sx).
-    halo, core : int
-        Coarse frames of context on each side, and coarse frames of a window's own.
-    short_core : int, optional
-        Frames of a window's own where windows of `core` frames do not fit.
+    reach : Reach
+        What a method needs to see.
     pixels : int, optional
         Fine pixels that may be computed together; `PIXELS` by default.
     """
+    core, down, across = _choose(cells, factor, reach, pixels or PIXELS)
     t, sy, sx = factor
-    pixels = pixels or PIXELS
-    if short_core and (core + 2 * halo) * t * cells[0] * sy * cells[1] * sx > pixels:
-        core = short_core
-    if halo and core < 2 * max(1, halo // 2):
-        raise PlanError(
-            f"cannot blend windows of {core} frames over a halo of {halo}: the core "
-            "must hold both blends. Use a shorter context in the recipe."
-        )
-    frames = (core + 2 * halo) * t
-    side = int((pixels / frames) ** 0.5)
+    found = windows(frame_numbers, core, reach.frames)
+    length = min(core, found[-1].core_stop)
+    kept = length * t * min(down, cells[0]) * sy * min(across, cells[1]) * sx
     return Plan(
-        windows(frame_numbers, core, halo),
-        spans(cells[0], sy, side),
-        spans(cells[1], sx, side),
-        (
-            max(1, halo // 2) if halo else 0,
-            tile_halo(sy) // 2 or 1,
-            tile_halo(sx) // 2 or 1,
-        ),
+        found,
+        tiles(cells[0], sy, down, reach),
+        tiles(cells[1], sx, across, reach),
+        reach.blend,
+        length,
+        max(1, min(GROUP, GROUP_PIXELS // kept)),
     )
-
-
-def tile_halo(s: int) -> int:
-    """Count the coarse cells of context around a tile at the factor s."""
-    return -(-TILE_HALO // s)
 
 
 def windows(frame_numbers: Sequence[int], core: int, halo: int) -> tuple[Span, ...]:
@@ -137,59 +205,46 @@ def windows(frame_numbers: Sequence[int], core: int, halo: int) -> tuple[Span, .
     return tuple(found)
 
 
-def chunk_lengths(windows: Sequence[Span], t: int) -> tuple[int, ...]:
-    """Cut the fine steps in chunks of one length, the last shorter, as Zarr asks for.
-
-    The first and the last window may be shorter than the others, because windows lie in
-    absolute time; chunks of that shape could not be written to a Zarr store.
-
-    Parameters
-    ----------
-    windows : sequence of Span
-        All windows of a record.
-    t : int
-        Fine steps per coarse frame.
-
-    Examples
-    --------
-    >>> chunk_lengths(windows(range(6, 14), core=4, halo=1), t=3)
-    (12, 12)
-    """
-    longest = max(w.core_stop - w.core_start for w in windows) * t
-    whole, rest = divmod(windows[-1].core_stop * t, longest)
-    return (longest,) * whole + ((rest,) if rest else ())
-
-
-def spans(cells: int, s: int, side: int) -> tuple[Span, ...]:
-    """Cut an axis into tiles of at most `side` fine pixels, halo included.
+def tiles(cells: int, s: int, pitch: int, reach: Reach) -> tuple[Span, ...]:
+    """Cut an axis into tiles of `pitch` cells, the last one shorter.
 
     Parameters
     ----------
     cells, s : int
         Coarse cells along the axis, and the factor.
-    side : int
-        Fine pixels that fit.
+    pitch : int
+        Coarse cells of a tile's own.
+    reach : Reach
+        Of the method; a halo begins where its pattern does.
 
     Examples
     --------
-    >>> [(x.start, x.core_start, x.core_stop, x.stop) for x in spans(40, 10, 300)]
-    [(0, 0, 20, 25), (15, 20, 40, 40)]
+    >>> near = Reach(frames=2, pixels=30, grain=64, stride=16)
+    >>> [(x.start, x.core_start, x.core_stop, x.stop) for x in tiles(40, 10, 16, near)]
+    [(0, 0, 16, 19), (13, 16, 32, 35), (26, 32, 40, 40)]
     """
-    if cells * s <= side:
+    if pitch >= cells:
         return (Span(0, cells, 0, cells),)
-    halo = tile_halo(s)
-    fit = side // s - 2 * halo
-    if fit < halo:  # a tile's two blends, half a halo each, must not meet
-        raise PlanError(
-            f"cannot cut {cells} cells of {s} pixels into tiles of {side} pixels: with "
-            f"a halo of {halo * s} on each side, a tile takes {3 * halo * s} or more. "
-            "Choose a smaller s, or t."
-        )
-    count = -(-cells // fit)
-    ends = [i * cells // count for i in range(count + 1)]
-    return tuple(
-        Span(max(0, a - halo), min(cells, b + halo), a, b) for a, b in pairwise(ends)
-    )
+    assert reach.pixels is not None
+    halo = -(-reach.pixels // s)
+    found = []
+    for first in range(0, cells, pitch):
+        last = min(first + pitch, cells)
+        aligned = max(0, first - halo) * s // reach.grain * reach.grain
+        found.append(Span(-(-aligned // s), min(cells, last + halo), first, last))
+    return tuple(found)
+
+
+def computed(span: Span, s: int, reach: Reach) -> int:
+    """Count the fine pixels along an axis that a network computes for a tile.
+
+    Examples
+    --------
+    >>> computed(Span(13, 35, 16, 32), 10, Reach(2, 30, grain=64, stride=16))
+    224
+    """
+    first = span.start * s // reach.grain * reach.grain
+    return -(-(span.stop * s - first) // reach.stride) * reach.stride
 
 
 def blend_weights(span: Span, n: int, blend: int, cells: int) -> list[float]:
@@ -222,3 +277,73 @@ def blend_weights(span: Span, n: int, blend: int, cells: int) -> list[float]:
         reach = 2 * blend * n
         weights.append(min(1.0, max(0.0, 0.5 + depth / reach)) if reach else 1.0)
     return weights
+
+
+def _near(found: Sequence[Span], frames: range) -> range:
+    """Find the windows around some frames by bisection."""
+    low, high = 0, len(found)
+    while low < high:
+        middle = (low + high) // 2
+        if found[middle].core_stop <= frames.start:
+            low = middle + 1
+        else:
+            high = middle
+    last = low
+    while last < len(found) and found[last].core_start < frames.stop:
+        last += 1
+    return range(max(0, low - 1), min(len(found), last + 1))
+
+
+@lru_cache(maxsize=64)
+def _choose(
+    cells: tuple[int, int], factor: tuple[int, int, int], reach: Reach, pixels: int
+) -> tuple[int, int, int]:
+    """Choose frames, rows and columns of a window's own: least is computed twice."""
+    t, sy, sx = factor
+    down = _pitches(cells[0], sy, reach)
+    across = _pitches(cells[1], sx, reach)
+    found = []
+    for length in LENGTHS:
+        core = max(length // t, 2 * reach.blend, 1)
+        frames = (core + 2 * reach.frames) * t
+        for rows, height, row_cells in down:
+            fitting = [way for way in across if frames * height * way[1] <= pixels]
+            if fitting:
+                columns, width, column_cells = min(
+                    fitting, key=lambda way: (way[2], -way[1])
+                )
+                cost = frames * row_cells * column_cells / core
+                found.append((cost, -core, -min(width, height), rows, columns))
+    if found:
+        _, core, _, rows, columns = min(found)
+        return -core, rows, columns
+    if reach.pixels is None:  # whole frames, however large
+        return max(LENGTHS[0] // t, 2 * reach.blend, 1), *cells
+    raise PlanError(
+        f"cannot cut {cells[0]} x {cells[1]} cells into tiles with s={sy}, t={t}: one "
+        f"cell and its surroundings take more than {pixels} pixels. Choose a smaller "
+        "s, or t."
+    )
+
+
+def _pitches(cells: int, s: int, reach: Reach) -> list[tuple[int, int, int]]:
+    """Ways to cut an axis: (cells of a tile, its width in pixels, pixels of all).
+
+    Only those are kept that compute less than every narrower one, or that compute as
+    little with tiles that are a third wider.
+    """
+    whole = computed(Span(0, cells, 0, cells), s, reach)
+    ways = [(cells, whole, whole)]
+    if reach.pixels is not None:
+        for pitch in range(1, min(cells, -(-MOST_SIDE // s))):
+            sizes = [computed(x, s, reach) for x in tiles(cells, s, pitch, reach)]
+            ways.append((pitch, max(sizes), sum(sizes)))
+    ways.sort(key=lambda way: (way[1], way[2], -way[0]))
+    best: list[tuple[int, int, int]] = []
+    for way in ways:
+        pitch, width, total = way
+        _, narrower, least = best[-1] if best else (0, 0, total + 1)
+        fewer = pitch == cells or 3 * width >= 4 * narrower
+        if total < least or (total == least and fewer):
+            best.append(way)
+    return best

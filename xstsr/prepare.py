@@ -13,15 +13,15 @@ from xstsr.errors import FactorError, XstsrError
 from xstsr.knowledge import check_knows
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.methods import (
-    HALO,
     NEURAL,
+    REACH,
     STOCHASTIC,
     Request,
     check_method,
     choose_device,
 )
-from xstsr.plan import Plan, make_plan
-from xstsr.recipe import MAX_FRAMES, Recipe
+from xstsr.plan import TILE_HALO, Plan, Reach, make_plan
+from xstsr.recipe import Recipe
 from xstsr.units import to_mm, to_mm_per_hour
 from xstsr.windows import Job, Mode
 
@@ -85,32 +85,33 @@ def make_job(meaning: Meaning, request: Request, mode: Mode) -> Job:
         kind=meaning.kind,
         unit=_unit(meaning),
         mode=mode,
+        time_edges=meaning.time_edges,
         y_edges=meaning.y_edges,
         x_edges=meaning.x_edges,
         geometry=meaning.geometry,
-        metres_per_unit=meaning.metres_per_unit,
     )
 
 
 def make_windows(meaning: Meaning, request: Request) -> Plan:
     """Cut the record into windows with the context that the method needs."""
-    t = request.factor[0]
-    # beyond the reach of attention, two frames for the convolutions in time
-    halo = (
-        request.recipe.context // 2 + 2
-        if request.method in NEURAL
-        else HALO[request.method]
-    )
     step = int(np.median(np.diff(meaning.time_edges)))
     numbers = [int(edge) // step for edge in meaning.time_edges[:-1]]
-    return make_plan(
-        numbers,
-        meaning.shape[1:],
-        request.factor,
-        halo=halo,
-        core=max(2 * MAX_FRAMES // t, halo, 1),
-        short_core=max(MAX_FRAMES // t, halo, 1),
-    )
+    return make_plan(numbers, meaning.shape[1:], request.factor, _reach(request))
+
+
+def _reach(request: Request) -> Reach:
+    """How far the method looks."""
+    if request.method not in NEURAL:
+        return REACH[request.method](request.factor)
+    from xstsr.diffusion.checkpoint import read_header
+
+    networks = read_header(request.model)["spec"]
+    strides = [2 ** len(networks[k]["widths"]) for k in ("mean", "denoiser")]
+    windows = [max(1, networks[k]["window"]) for k in ("mean", "denoiser")]
+    grain = max(s * w for s, w in zip(strides, windows, strict=True))
+    # beyond the reach of attention, one frame for the convolutions in time
+    frames = request.recipe.context // 2 + 1
+    return Reach(frames, max(TILE_HALO, grain // 2), grain, max(strides))
 
 
 def read_factor(s: int, t: int) -> tuple[int, int, int]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from xstsr import cards
+from xstsr.graph import result_chunks
 from xstsr.meaning import Meaning
-from xstsr.memory import available_bytes, readable
+from xstsr.memory import PROCESS, available_bytes, evaluation_bytes, readable
 from xstsr.methods import NEURAL
-from xstsr.plan import BYTES_PER_PIXEL, Span, chunk_lengths
-from xstsr.windows import Job, fields
+from xstsr.plan import Span
+from xstsr.windows import Job
 
-COPIES = 5  # measured peak of drawing, blending and conserving, in windows
+COPIES = 5  # measured peak of drawing, blending and conserving, in chunks
 PIXELS_PER_SECOND = 700_000  # one evaluation on two CPU cores, float32; order of size
 
 
@@ -43,7 +44,7 @@ class Preview:
         """Shape of the result: (realization, further dimensions, time, y, x)."""
         factor = self.job.request.factor
         fine = [n * f for n, f in zip(self.meaning.shape, factor, strict=True)]
-        return (fields(self.job), *self.extra, *fine)
+        return (self.job.count, *self.extra, *fine)
 
     @property
     def nbytes(self) -> int:
@@ -54,27 +55,49 @@ class Preview:
     def chunks(self) -> tuple[tuple[int, ...], ...]:
         """Sizes of the result's chunks along each dimension, if the input is chunked.
 
-        One chunk along all dimensions but time; the dimensions are those of `shape`.
+        The dimensions are those of `shape`.
         """
-        time = chunk_lengths(self.job.plan.windows, self.job.request.factor[0])
-        *lead, _, y, x = self.shape
-        return (*((n,) for n in lead), time, (y,), (x,))
+        return result_chunks(self.job, self.extra)
 
     @property
     def chunk_bytes(self) -> int:
         """Size of the largest chunk in bytes."""
-        return self.nbytes // self.shape[-3] * max(self.chunks[-3])
+        return self.itemsize * math.prod(max(sizes) for sizes in self.chunks)
+
+    @property
+    def tasks(self) -> int:
+        """Windows to draw, over all tiles, groups of realizations and fields."""
+        plan = self.job.plan
+        fields = len(self.job.groups) * math.prod(self.extra)
+        return fields * len(plan.windows) * len(plan.rows) * len(plan.columns)
+
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """Largest fine shape (time, y, x) that a method sees at once."""
+        plan = self.job.plan
+        cells = (_widest(spans) for spans in (plan.windows, plan.rows, plan.columns))
+        t, y, x = (n * f for n, f in zip(cells, self.job.request.factor, strict=True))
+        return t, y, x
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory that one realization takes on the device of the network."""
+        if self.job.request.method not in NEURAL:
+            return 0
+        return evaluation_bytes(math.prod(self.tile))
 
     @property
     def window_bytes(self) -> int:
-        """Peak memory of one window in bytes: what was drawn, and one evaluation."""
-        t, sy, sx = self.job.request.factor
-        plan = self.job.plan
-        frames = max(w.stop - w.start for w in plan.windows) * t
-        drawn = self.nbytes // self.shape[-3] * frames
-        tile = _widest(plan.rows) * sy * _widest(plan.columns) * sx * frames
-        needs_network = self.job.request.method in NEURAL
-        return COPIES * drawn + (tile * BYTES_PER_PIXEL if needs_network else 0)
+        """Peak of the host's memory for one window: what is drawn, and the network."""
+        fields = max(self.chunks[0])
+        drawn = 4 * fields * math.prod(self.tile)
+        on_host = self.job.request.device == "cpu"
+        return drawn + COPIES * self.chunk_bytes + self.device_bytes * on_host
+
+    @property
+    def process_bytes(self) -> int:
+        """Peak memory of a process that refines one window after the other."""
+        return PROCESS + self.window_bytes
 
     @property
     def seconds(self) -> float:
@@ -82,13 +105,15 @@ class Preview:
         request, plan = self.job.request, self.job.plan
         if request.method not in NEURAL:
             return 0.0
-        t, sy, sx = request.factor
-        frames = sum(w.stop - w.start for w in plan.windows) * t
-        rows = sum(r.stop - r.start for r in plan.rows) * sy
-        columns = sum(c.stop - c.start for c in plan.columns) * sx
+        cells = (
+            sum(span.stop - span.start for span in spans)
+            for spans in (plan.windows, plan.rows, plan.columns)
+        )
+        pixels = math.prod(n * f for n, f in zip(cells, request.factor, strict=True))
         drawn = self.shape[0] if request.method == "diffusion" else 0
-        evaluations = math.prod(self.extra) * (1 + drawn * (request.steps or 8))
-        return frames * rows * columns * evaluations / PIXELS_PER_SECOND
+        means = len(self.job.groups)
+        evaluations = math.prod(self.extra) * (means + drawn * (request.steps or 8))
+        return pixels * evaluations / PIXELS_PER_SECOND
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -107,7 +132,7 @@ class Preview:
             ("chunks", self._chunks()),
             ("windows", f"{len(self.job.plan.windows)} in time"),
             ("tiles", f"{len(self.job.plan.rows)} x {len(self.job.plan.columns)}"),
-            ("memory", f"{readable(self.window_bytes)} a window"),
+            ("memory", f"{readable(self.process_bytes)} a process"),
             ("free", readable(available_bytes())),
         ]
         if self.seconds:
@@ -143,16 +168,19 @@ class Preview:
             "chunk_bytes": self.chunk_bytes,
             "windows": len(plan.windows),
             "tiles": [len(plan.rows), len(plan.columns)],
+            "tasks": self.tasks,
             "window_bytes": self.window_bytes,
+            "process_bytes": self.process_bytes,
+            "device_bytes": self.device_bytes,
             "free_bytes": available_bytes(),
             "seconds": self.seconds,
             "notes": list(m.notes),
         }
 
     def _chunks(self) -> str:
-        lengths = self.chunks[-3]
+        count = math.prod(len(sizes) for sizes in self.chunks)
         size = tuple(max(sizes) for sizes in self.chunks)
-        return f"{len(lengths)} of {size} {readable(self.chunk_bytes)}, if lazy"
+        return f"{count} of {size} {readable(self.chunk_bytes)}, if lazy"
 
     def __repr__(self) -> str:
         return cards.text(f"Plan for {self.meaning.name!r}", self.lines)

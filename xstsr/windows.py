@@ -1,22 +1,22 @@
 r"""One window of work: draw raw samples, then join and conserve them.
 
-`draw` refines the coarse frames of one window, halo included, tile by tile. `join`
-blends what neighbouring windows have drawn for the same frames, and hands every coarse
+`draw` refines one tile of the coarse frames of one window, halo included. `join` blends
+what neighbouring windows have drawn for the frames of one chunk, and hands every coarse
 cell its water back. Both take the `Job`, a few numbers that say what is asked for, so
 that they can run in any thread, process or machine.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from xstsr.conserve import conserve
 from xstsr.errors import DataError
-from xstsr.grid import Geometry, areas_m2, refine_edges
+from xstsr.grid import Geometry, refine_edges, side_lengths
 from xstsr.meaning import HOUR, Kind
-from xstsr.methods import METHODS, NEURAL, STOCHASTIC, Request, Task
+from xstsr.methods import METHODS, STOCHASTIC, Request, Task
 from xstsr.plan import Plan, Span, blend_weights
 
 Array = np.ndarray
@@ -24,6 +24,25 @@ Mode = Literal["cell", "window", "none"]
 GAIN_CAP = (
     8.0  # a pixel's largest gain; the rest of the water goes to its wet neighbours
 )
+
+
+class Tile(NamedTuple):
+    """Where a piece of work lies, apart from time.
+
+    Parameters
+    ----------
+    group : int
+        Which realizations: `Job.realizations` tells.
+    stream : int
+        Which of the fields along further dimensions.
+    row, column : int
+        Which tile of the plan.
+    """
+
+    group: int
+    stream: int
+    row: int
+    column: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +61,12 @@ class Job:
         mm h-1 per unit of a rate, mm per unit of an amount, 1 for a state.
     mode : str
         What is conserved: ``"cell"``, ``"window"`` or ``"none"``.
+    time_edges : ndarray, shape (T + 1,), int64
+        Edges of the coarse frames [us since 1970].
     y_edges, x_edges : ndarray, shape (Y + 1,) and (X + 1,)
         Coarse cell edges.
     geometry : str
         ``"sphere"`` or ``"plane"``.
-    metres_per_unit : float
-        Of the edges, in a plane.
     """
 
     request: Request
@@ -55,15 +74,26 @@ class Job:
     kind: Kind
     unit: float
     mode: Mode
+    time_edges: Array
     y_edges: Array
     x_edges: Array
     geometry: Geometry
-    metres_per_unit: float
 
     @property
-    def frames(self) -> int:
-        """Coarse frames of the whole record."""
-        return self.plan.windows[-1].core_stop
+    def count(self) -> int:
+        """Fields that the job gives per input field."""
+        request = self.request
+        return len(request.realizations) if request.method in STOCHASTIC else 1
+
+    @property
+    def groups(self) -> list[slice]:
+        """Ranges of realizations that are drawn together."""
+        n = self.plan.group
+        return [slice(a, min(a + n, self.count)) for a in range(0, self.count, n)]
+
+    def edges(self, frames: range) -> Array:
+        """Time edges of a range of coarse frames; shape (n + 1,)."""
+        return self.time_edges[frames.start : frames.stop + 1]
 
     def to_rate(self, edges: Array) -> Array:
         """Factors from values to mm h-1 for steps with these edges; shape (T, 1, 1)."""
@@ -73,109 +103,139 @@ class Job:
         is_amount = self.kind == "amount"
         return np.divide(self.unit, hours if is_amount else np.ones_like(hours))
 
-    def weights(self, edges: Array) -> Array:
-        """Area times step length of fine cells; shape (T t, Y sy, X sx)."""
+    def weights(self, edges: Array, row: Span, column: Span) -> Array:
+        """Area times step length of a tile's fine cells.
+
+        Parameters
+        ----------
+        edges : ndarray, shape (T + 1,), int64
+            Of the coarse frames.
+        row, column : Span
+            The tile, whose core counts.
+
+        Returns
+        -------
+        ndarray, shape (T t, Y sy, X sx), or (1, Y sy, X sx) where steps are equal
+        """
         t, sy, sx = self.request.factor
-        area = areas_m2(
+        heights, widths = side_lengths(
             refine_edges(self.y_edges, sy),
             refine_edges(self.x_edges, sx),
             self.geometry,
-            self.metres_per_unit,
         )
+        down = heights[row.core_start * sy : row.core_stop * sy]
+        across = widths[column.core_start * sx : column.core_stop * sx]
+        area: Array = (down / down.mean())[:, None] * (across / across.mean())
         length = np.diff(refine_edges(edges, t)).astype(np.float64)
-        weights: Array = (length / length.mean())[:, None, None] * (area / area.mean())
+        if np.all(length == length[0]):
+            length = length[:1]
+        weights: Array = (length / length.mean())[:, None, None] * area
         return weights
 
 
-def draw(job: Job, coarse: Array, edges: Array, window: Span) -> Array:
-    """Refine one window with its halo, raw: neither blended nor conserved.
+def draw(job: Job, coarse: Array, window: int, tile: Tile) -> Array:
+    """Refine one tile of one window with its halo, raw: not blended, not conserved.
 
     Parameters
     ----------
     job : Job
         What is asked for.
-    coarse : ndarray, shape (E, T, Y, X)
-        The window's frames in the user's units, NaN where there are no data.
-    edges : ndarray, shape (T + 1,), int64
-        Their time edges [us].
-    window : Span
-        Which frames they are.
+    coarse : ndarray, shape (T, Y, X)
+        The frames and cells of window and tile with their halos, in the user's units,
+        NaN where there are no data.
+    window : int
+        Which window of the plan.
+    tile : Tile
+        Which realizations, field and tile.
 
     Returns
     -------
-    ndarray, shape (R, E, n, Y sy, X sx), float32 or float64
-        Rates [mm h-1] (or states) of the n fine frames that `reach` tells.
+    ndarray, shape (R, n, Y sy, X sx), float32 or float64
+        Rates [mm h-1] (or states) of the tile's own pixels, in the n fine frames of
+        which the window has a `say`.
     """
-    rates = coarse * job.to_rate(edges)
     check_values(coarse, job.kind)
-    keep = reach(job, window)
-    fields = [
-        _draw_field(job, field, refine_edges(edges, job.request.factor[0])[:-1], i)
-        for i, field in enumerate(rates)
-    ]
-    return np.stack([field[:, keep] for field in fields], axis=1)
+    request, plan = job.request, job.plan
+    span, row, column = plan.windows[window], plan.rows[tile.row], plan.columns[tile[3]]
+    t, sy, sx = request.factor
+    edges = job.edges(range(span.start, span.stop))
+    spoken = say(plan, window)
+    kept = (
+        slice(spoken.start - span.start, spoken.stop - span.start),
+        row.core,
+        column.core,
+    )
+    drawn = METHODS[request.method](
+        Task(
+            replace(request, realizations=request.realizations[job.groups[tile.group]]),
+            coarse * job.to_rate(edges),
+            refine_edges(edges, t)[:-1],
+            (row.start * sy, column.start * sx),
+            tile.stream,
+            kept,
+        )
+    )
+    fine = (
+        slice(k.start * n, k.stop * n)
+        for k, n in zip(kept, request.factor, strict=True)
+    )
+    # a copy, so that the halo is given back
+    return np.ascontiguousarray(drawn[:, *fine])
 
 
 def join(
     job: Job,
-    parts: Sequence[tuple[Span, Array]],
+    frames: range,
+    tile: Tile,
+    drawn: Mapping[int, Array],
     coarse: Array,
-    edges: Array,
-    window: Span,
 ) -> Array:
-    """Blend what windows have drawn for one window's core, and conserve.
+    """Blend what windows have drawn for one chunk of the result, and conserve.
 
     Parameters
     ----------
     job : Job
         What is asked for.
-    parts : sequence of (Span, ndarray)
-        The window itself and its neighbours, in order of time, with what `draw` gave.
-    coarse : ndarray, shape (E, T, Y, X)
-        The core's frames in the user's units.
-    edges : ndarray, shape (T + 1,), int64
-        Their time edges [us].
-    window : Span
-        Which frames they are.
+    frames : range
+        Coarse frames of the chunk.
+    tile : Tile
+        Which realizations, field and tile.
+    drawn : mapping of int to ndarray
+        What `draw` gave for the windows that `needed` names.
+    coarse : ndarray, shape (n, Y, X)
+        The frames that `needed` tells, of the tile's own cells, in the user's units.
 
     Returns
     -------
-    ndarray, shape (R, E, T t, Y sy, X sx), of the dtype of `coarse`
+    ndarray, shape (R, T t, Y sy, X sx), of the dtype of `coarse`
         In the user's units.
     """
     t = job.request.factor[0]
-    raw = _blend(job, parts, window).astype(coarse.dtype, copy=False)
-    rates = coarse.astype(np.float64) * job.to_rate(edges)
-    fine = conserve(
-        raw,
-        rates[None],
-        job.request.factor,
-        weights=job.weights(edges),
-        mode=job.mode,
-        constraint="additive" if job.kind == "state" else "multiplicative",
-        taper=job.request.recipe.tapered if job.request.recipe.taper else None,
-        gain_cap=GAIN_CAP,
+    parts = []
+    for piece in _pieces(job, frames):
+        first = piece.start - needed(job, frames)[0].start
+        values = coarse[first : first + len(piece)]
+        fine = _conserve(job, _blend(job, drawn, piece), values, piece, tile)
+        low, high = max(frames.start, piece.start), min(frames.stop, piece.stop)
+        parts.append(fine[:, (low - piece.start) * t : (high - piece.start) * t])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def needed(job: Job, frames: range) -> tuple[range, range]:
+    """Coarse frames and windows that the chunk of these frames is made of."""
+    if job.mode == "window":
+        windows = [job.plan.windows[i] for i in job.plan.owners(frames)]
+        frames = range(windows[0].core_start, windows[-1].core_stop)
+    return frames, job.plan.sources(frames)
+
+
+def say(plan: Plan, window: int) -> range:
+    """Coarse frames of which a window has a say: its own, and those it blends into."""
+    span = plan.windows[window]
+    return range(
+        max(0, span.core_start - plan.blend, span.start),
+        min(plan.frames, span.core_stop + plan.blend, span.stop),
     )
-    if job.kind != "state":
-        fine /= job.to_rate(refine_edges(edges, t)).astype(fine.dtype)
-    return np.asarray(fine)
-
-
-def reach(job: Job, window: Span) -> slice:
-    """Fine frames, from the window's start, for which it has a say."""
-    t, blend = job.request.factor[0], job.plan.blend[0]
-    first = max(0, window.core_start - blend) if window.core_start else 0
-    last = min(job.frames, window.core_stop + blend)
-    last = min(last, window.stop)
-    return slice(
-        (max(first, window.start) - window.start) * t, (last - window.start) * t
-    )
-
-
-def fields(job: Job) -> int:
-    """Count the fields that a job gives per input field."""
-    request = job.request
-    return len(request.realizations) if request.method in STOCHASTIC else 1
 
 
 def check_values(coarse: Array, kind: Kind) -> None:
@@ -193,58 +253,53 @@ def check_values(coarse: Array, kind: Kind) -> None:
         )
 
 
-def _draw_field(job: Job, coarse: Array, times: Array, stream: int) -> Array:
-    """Refine one (T, Y, X) field tile by tile, and blend the tiles."""
-    request, plan = job.request, job.plan
-    method = METHODS[request.method]
-    _, sy, sx = request.factor
-    if request.method not in NEURAL or len(plan.rows) * len(plan.columns) == 1:
-        return method(Task(request, coarse, times, (0, 0), stream))
-    t, y, x = (n * f for n, f in zip(coarse.shape, request.factor, strict=True))
-    whole = np.zeros((fields(job), t, y, x), np.float32)
-    for row, column, weight in _tiles(job, coarse.shape):
-        part = coarse[:, row.start : row.stop, column.start : column.stop]
-        origin = (row.start * sy, column.start * sx)
-        drawn = method(Task(request, part, times, origin, stream))
-        place = (
-            slice(row.start * sy, row.stop * sy),
-            slice(column.start * sx, column.stop * sx),
-        )
-        whole[..., place[0], place[1]] += weight * drawn
-    return whole
+def _pieces(job: Job, frames: range) -> Sequence[range]:
+    """Ranges of frames that are conserved together."""
+    if job.mode != "window":
+        return [frames]
+    windows = (job.plan.windows[i] for i in job.plan.owners(frames))
+    return [range(w.core_start, w.core_stop) for w in windows]
 
 
-def _tiles(job: Job, shape: tuple[int, ...]) -> Iterator[tuple[Span, Span, Array]]:
-    """Walk over tiles with the blending weights of their fine pixels."""
-    _, sy, sx = job.request.factor
-    _, blend_y, blend_x = job.plan.blend
-    for row in job.plan.rows:
-        down = np.array(blend_weights(row, sy, blend_y, shape[1]), np.float32)
-        for column in job.plan.columns:
-            across = np.array(blend_weights(column, sx, blend_x, shape[2]), np.float32)
-            yield row, column, down[:, None] * across
+def _conserve(job: Job, raw: Array, coarse: Array, frames: range, tile: Tile) -> Array:
+    """Hand the water of some coarse frames back; values in the user's units."""
+    edges = job.edges(frames)
+    row, column = job.plan.rows[tile.row], job.plan.columns[tile.column]
+    rates = coarse.astype(np.float64) * job.to_rate(edges)
+    fine = conserve(
+        raw.astype(coarse.dtype, copy=False),
+        rates[None],
+        job.request.factor,
+        weights=job.weights(edges, row, column),
+        mode=job.mode,
+        constraint="additive" if job.kind == "state" else "multiplicative",
+        taper=job.request.recipe.tapered if job.request.recipe.taper else None,
+        gain_cap=GAIN_CAP,
+    )
+    if job.kind != "state":
+        edges = refine_edges(edges, job.request.factor[0])
+        fine /= job.to_rate(edges).astype(fine.dtype)
+    return np.asarray(fine)
 
 
-def _blend(job: Job, parts: Sequence[tuple[Span, Array]], window: Span) -> Array:
-    """Average what several windows drew for the core of one, by their weights."""
-    t, blend = job.request.factor[0], job.plan.blend[0]
-    first, last = window.core_start * t, window.core_stop * t
-    shape = list(parts[0][1].shape)
-    shape[2] = last - first
-    total = np.zeros(shape, parts[0][1].dtype)
+def _blend(job: Job, drawn: Mapping[int, Array], frames: range) -> Array:
+    """Average what several windows drew for some coarse frames, by their weights."""
+    plan, t = job.plan, job.request.factor[0]
+    first, last = frames.start * t, frames.stop * t
+    any_one = next(iter(drawn.values()))
+    shape = (any_one.shape[0], last - first, *any_one.shape[2:])
+    total = np.zeros(shape, any_one.dtype)
     mass = np.zeros(last - first)
-    for span, drawn in parts:
-        weights = np.array(blend_weights(span, t, blend, job.frames))
-        kept = reach(job, span)
-        start = span.start * t + kept.start
-        low, high = max(first, start), min(last, start + drawn.shape[2])
-        if low >= high:
-            continue
+    for window in plan.sources(frames):
+        span, start = plan.windows[window], say(plan, window).start * t
+        weights = np.array(blend_weights(span, t, plan.blend, plan.frames))
+        low = max(first, start)
+        high = min(last, start + drawn[window].shape[1])
         w = weights[low - span.start * t : high - span.start * t]
         mass[low - first : high - first] += w
         share = w.astype(total.dtype)[:, None, None]
-        total[:, :, low - first : high - first] += (
-            share * drawn[:, :, low - start : high - start]
+        total[:, low - first : high - first] += (
+            share * drawn[window][:, low - start : high - start]
         )
     total /= mass.astype(total.dtype)[:, None, None]
     return total
