@@ -183,7 +183,7 @@ def main() -> None:
     parser = arguments(__doc__, data="test", out="skill.md", realizations=8)
     parser.add_argument("--factors", default=FACTORS, help="SxT, between commas")
     parser.add_argument("--side", type=int, default=200, help="pixels along a box")
-    parser.add_argument("--frames", type=int, default=24, help="fine frames of a box")
+    parser.add_argument("--frames", type=int, default=12, help="fine frames of a box")
     parser.add_argument("--boxes", type=int, default=1, help="boxes of an event")
     given = parser.parse_args()
     protocol = replace(

@@ -22,9 +22,10 @@ def text(title: str, rows: Rows) -> str:
 
 def html(title: str, rows: Rows) -> str:
     """Write a card as a table."""
+    cell = "text-align:left;vertical-align:top;white-space:normal"
     lines = "".join(
-        f"<tr><th style='text-align:left'>{escape(name)}</th>"
-        f"<td style='text-align:left'>{escape(value)}</td></tr>"
+        f"<tr><th style='{cell}'>{escape(name)}</th>"
+        f"<td style='{cell}'>{escape(value)}</td></tr>"
         for name, value in rows
     )
     return f"<div><b>{escape(title)}</b><table>{lines}</table></div>"

@@ -19,7 +19,7 @@ from xstsr.errors import DataError
 from xstsr.files import open_variable, write
 from xstsr.meaning import Meaning
 from xstsr.pipeline import Method, upscale
-from xstsr.plot import PlotError, compare
+from xstsr.plot import PlotError, side_by_side
 from xstsr.receipt import Receipt
 from xstsr.verify import fair_crps
 from xstsr.water import check, coarsen
@@ -264,11 +264,10 @@ def report(trial: Trial) -> Iterator[str]:
 
 
 def _draw(trial: Trial, path: Path) -> None:
-    fields = trial.fine, trial.coarse, trial.truth
-    grids = [_grid(trial.meaning(field)) for field in fields]
-    fine, coarse, truth = map(trial.rates, fields)
+    fine, coarse, truth = trial.fine, trial.coarse, trial.truth
+    grids = [_grid(trial.meaning(field)) for field in (fine, coarse, truth)]
     mean = fine.mean("realization", keep_attrs=True)
-    compare(
+    side_by_side(
         {
             f"coarse\n{grids[1]}": coarse,
             f"realization 0\n{grids[0]}": fine[0],

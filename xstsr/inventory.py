@@ -5,11 +5,16 @@
 
 import os
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
 from typing import Any
 
-__all__ = ["models", "survey"]
+from xstsr import cards
+
+__all__ = ["ModelCard", "model_card", "models", "survey"]
 
 _PACKAGES = (
     "xstsr",
@@ -79,6 +84,71 @@ def models() -> list[dict[str, Any]]:
         }
         for name in available()
     ]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model was trained on, for what, under which licence, and where it fails.
+
+    Prints as text and shows as a card in Jupyter.
+
+    Parameters
+    ----------
+    name : str
+        Name or path of the model.
+    facts : mapping of str to anything
+        From the header of its file.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What the card says, as pairs of label and value."""
+        return [(str(key), _words(value)) for key, value in self.facts.items()]
+
+    def __repr__(self) -> str:
+        return cards.text(f"Model card of {self.name!r}", self.lines)
+
+    def _repr_html_(self) -> str:
+        return cards.html(f"Model card of {self.name}", self.lines)
+
+
+def model_card(name: str | PathLike[str] = "default") -> ModelCard:
+    """Read the model card in a checkpoint, without its weights.
+
+    Parameters
+    ----------
+    name : str or path
+        A bundled model, or the path of a ``.safetensors`` file.
+
+    Returns
+    -------
+    ModelCard
+
+    Raises
+    ------
+    CheckpointError
+        No such model, or no checkpoint of xstsr.
+
+    Examples
+    --------
+    >>> model_card("default").facts["quantity"]
+    'rain rate in mm h-1'
+    """
+    from xstsr.diffusion.checkpoint import read_header
+
+    return ModelCard(os.fspath(name), read_header(name)["card"])
+
+
+def _words(value: Any) -> str:
+    """Write a value of a model card for people."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _version(package: str) -> str | None:

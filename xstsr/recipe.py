@@ -151,6 +151,14 @@ class Recipe:
     taper : Taper or float
         f, through which fine rates go before conservation; the identity by default. A
         number is a rate [mm h-1] by which they are reduced, not below zero.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> rule = Recipe.for_factors(10, 3, step=15.0)
+    >>> wider = replace(rule, beta=1.5 * rule.beta)
+    >>> wider.amplitude(10, 3)
+    1.5
     """
 
     beta: float

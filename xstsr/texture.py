@@ -21,7 +21,9 @@ __all__ = [
     "log_spectral_distance",
     "psnr",
     "ring_power",
+    "spatial_power",
     "ssim",
+    "temporal_power",
     "temporal_spectral_distance",
 ]
 
@@ -57,7 +59,7 @@ def log_spectral_distance(ensemble: Field, truth: Field) -> float:
     DataError
         If the shapes disagree or no pixel is valid.
     """
-    return _decades(*_mean_power(ensemble, truth, _spatial_power))
+    return _decades(*_mean_power(ensemble, truth, spatial_power))
 
 
 def temporal_spectral_distance(ensemble: Field, truth: Field) -> float:
@@ -83,7 +85,7 @@ def temporal_spectral_distance(ensemble: Field, truth: Field) -> float:
     DataError
         If the shapes disagree or no pixel is valid.
     """
-    return _decades(*_mean_power(ensemble, truth, _temporal_power))
+    return _decades(*_mean_power(ensemble, truth, temporal_power))
 
 
 def lag1_correlation_error(ensemble: Field, truth: Field) -> float:
@@ -296,8 +298,21 @@ def _mean_power(
     return ours / len(ensemble), power(truth, valid)
 
 
-def _spatial_power(field: Field, valid: Mask) -> Floats:
-    """Sum the ring power of all Hann-tapered frames."""
+def spatial_power(field: Field, valid: Mask) -> Floats:
+    """Sum the ring power of all Hann-tapered frames.
+
+    Parameters
+    ----------
+    field : ndarray, shape (T, Y, X)
+        Field in any unit.
+    valid : ndarray of bool, shape (T, Y, X)
+        Where it counts; elsewhere it is taken for dry.
+
+    Returns
+    -------
+    ndarray, shape (min(Y, X) // 2,)
+        Power at 1, 2, ... cycles per shorter side.
+    """
     _, ny, nx = field.shape
     # Without the zeros that np.hanning has at its ends.
     taper = np.hanning(ny + 2)[1:-1, None] * np.hanning(nx + 2)[1:-1]
@@ -307,8 +322,21 @@ def _spatial_power(field: Field, valid: Mask) -> Floats:
     return total
 
 
-def _temporal_power(field: Field, valid: Mask) -> Floats:
-    """Sum the power in time, but for the mean, of the pixels that are always valid."""
+def temporal_power(field: Field, valid: Mask) -> Floats:
+    """Sum the power in time, but for the mean, of the pixels that are always valid.
+
+    Parameters
+    ----------
+    field : ndarray, shape (T, Y, X)
+        Field in any unit.
+    valid : ndarray of bool, shape (T, Y, X)
+        Where it counts.
+
+    Returns
+    -------
+    ndarray, shape (T // 2,)
+        Power at 1, 2, ... cycles per period; empty where T is below 4.
+    """
     steps = len(field)
     taper = np.hanning(steps + 2)[1:-1, None]
     total = np.zeros(steps // 2 + 1)

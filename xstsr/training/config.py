@@ -110,12 +110,12 @@ class Config:
 
     spec: ModelSpec = field(default_factory=ModelSpec)
     draw: Draw = field(default_factory=Draw)
-    mean_steps: int = 1000
-    residual_steps: int = 4300
+    mean_steps: int = 2200
+    residual_steps: int = 8600
     rate: float = 1e-3
     floor: float = 0.02
     warmup: int = 100
-    decay: float = 0.998
+    decay: float = 0.999
     rain_weight: float = 0.2
     emphasis: float = 0.5
     sigma_mean: float = -0.6
