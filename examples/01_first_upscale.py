@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import xstsr
-from xstsr.plot import compare
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("xstsr-example")
 folder.mkdir(parents=True, exist_ok=True)
@@ -16,16 +15,14 @@ folder.mkdir(parents=True, exist_ok=True)
 truth = xstsr.open_demo().rainfall_amount[:12, :45, :35]
 coarse = truth.stsr.coarsen(s=5, t=3)
 
-# what would be done, before it is done
+# how the field was understood, and what would be done, before it is done
+print(coarse.stsr)
 print(coarse.stsr.plan(s=5, t=3, realizations=2))
 
-# two members of the ensemble, and the water of every coarse cell
+# two realizations, and the water of every coarse cell
 fine = coarse.stsr.upscale(s=5, t=3, realizations=2, seed=1)
 print(fine.stsr.check(coarse))
 
-compare(
-    {"coarse": coarse, "one": fine[0], "another": fine[1], "truth": truth},
-    path=folder / "first.png",
-)
+fine.stsr.plot.compare(coarse, truth, path=folder / "first.png")
 fine.to_dataset(name="rainfall_amount").to_netcdf(folder / "first.nc")
 print(f"wrote {folder / 'first.png'} and {folder / 'first.nc'}")
