@@ -89,28 +89,17 @@ class Observer:
             rough = _hourly(coarse, "coarse")
             self._see_box(known, target, rough)
         self._keep(method, ensemble, made)
-        if method != judged_method(self.protocol):
-            return
-        threshold = None if known.meaning.kind == "state" else WET
-        ranks = diagnostics.rank_histogram(ensemble, target[0], threshold)
-        self.kept["ranks"][method].append(ranks)
-        if len(ensemble) > 1:
-            pair = diagnostics.spread_error(ensemble, target[0], _SPREAD_BINS)
-            self.kept["spread"][method].append(pair)
-        if not self.receipt:
-            self.receipt = tuple(check(fine, coarse).lines)
-            rough = _hourly(coarse, "coarse")
-            members = (
-                [("mean", made, ensemble.mean(axis=0))] if len(ensemble) > 1 else []
-            )
-            title = "realization 0" if members else method
-            fields = [
-                ("coarse", rough, load([rough.data])[0][0]),
-                *members,
-                (title, made, ensemble[0]),
-                ("truth", known, target[0]),
-            ]
-            self.example = _example(fields, target[0])
+        if method == judged_method(self.protocol):
+            self._judge_box(method, ensemble, target[0], known)
+            if not self.receipt:
+                self.receipt = tuple(check(fine, coarse).lines)
+                rough = _hourly(coarse, "coarse")
+                fields = [("coarse", rough, load([rough.data])[0][0])]
+                if len(ensemble) > 1:
+                    fields += [("mean", made, ensemble.mean(axis=0))]
+                title = "realization 0" if len(ensemble) > 1 else method
+                fields += [(title, made, ensemble[0]), ("truth", known, target[0])]
+                self.example = _example(fields, target[0])
 
     def seen(self) -> Seen:
         """Put together what was kept."""
@@ -139,6 +128,17 @@ class Observer:
         self.pixels += int(wet.sum())
         self._keep("truth", target, known)
         self._keep("coarse", load([rough.data])[0], rough, grid_only=True)
+
+    def _judge_box(
+        self, method: str, ensemble: Floats, truth: Floats, known: Series
+    ) -> None:
+        """Keep ranks and spread of the method that is judged."""
+        threshold = None if known.meaning.kind == "state" else WET
+        ranks = diagnostics.rank_histogram(ensemble, truth, threshold)
+        self.kept["ranks"][method].append(ranks)
+        if len(ensemble) > 1:
+            pair = diagnostics.spread_error(ensemble, truth, _SPREAD_BINS)
+            self.kept["spread"][method].append(pair)
 
     def _keep(
         self, name: str, fields: Floats, series: Series, *, grid_only: bool = False
@@ -180,11 +180,11 @@ def _example(
     step = int(np.nan_to_num(truth).mean(axis=(1, 2)).argmax())
     moment = fields[-1][1].moment(step)
     return tuple(
-        # without the ensemble, which would be kept alive
+        # copies, because a view would keep the ensemble alive
         Column(
             title,
-            replace(one, data=one.data[:1, :1]),
-            values[None, one.step_at(moment)],
+            replace(one, data=one.data[:1, :1].copy()),
+            values[None, one.step_at(moment)].copy(),
         )
         for title, one, values in fields
     )
