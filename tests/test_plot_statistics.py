@@ -211,7 +211,7 @@ def test_truth_of_another_quantity_is_an_error(trial):
 
 
 def test_receipt_of_grids_that_do_not_match_is_an_error(trial):
-    with pytest.raises(GridError):
+    with pytest.raises(GridError, match="not whole multiples"):
         receipt(trial[2], rain((3, 5, 7)))
 
 
