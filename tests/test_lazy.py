@@ -1,7 +1,6 @@
 """The plan as a Dask graph: the same bits anywhere, small, lazy, and no more work."""
 
 import multiprocessing
-import os
 import pickle
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models import write_tiny_model
+from tests.runs import local_client
 from tests.strategies import make, make_dataset
 from xstsr import cf
 from xstsr.blocks import block_mean
@@ -55,26 +55,9 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client():
-    """Two worker processes, or a visible skip where they cannot start."""
-    distributed = pytest.importorskip("distributed")
-    environment = {"OMP_NUM_THREADS": "1"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            cluster = distributed.LocalCluster(
-                n_workers=2,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                memory_limit="1GiB",
-                env=environment | {"PATH": os.environ.get("PATH", "")},
-            )
-            client = distributed.Client(cluster)
-        except (OSError, RuntimeError, TimeoutError) as error:
-            pytest.skip(f"no local cluster can start here: {error}")
+    """Two worker processes."""
+    with local_client() as client:
         yield client
-        client.close()
-        cluster.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ PUBLIC = [
     "load_model",
     "open_demo",
     "regrid",
+    "to_zarr",
     "train",
     "upscale",
 ]

@@ -15,6 +15,7 @@ from xstsr.water import check, coarsen, conserve
 
 if TYPE_CHECKING:
     from xstsr.diffusion.checkpoint import load_model
+    from xstsr.store import to_zarr
     from xstsr.training import train
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "load_model",
     "open_demo",
     "regrid",
+    "to_zarr",
     "train",
     "upscale",
 ]
@@ -38,11 +40,15 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs torch when it is first asked for."""
+    """Import what needs torch or zarr when it is first asked for."""
     if name == "load_model":
         from xstsr.diffusion.checkpoint import load_model
 
         return load_model
+    if name == "to_zarr":
+        from xstsr.store import to_zarr
+
+        return to_zarr
     if name == "train":
         from xstsr.training import train
 

@@ -34,3 +34,11 @@ class CheckpointError(XstsrError):
 
 class DataError(XstsrError):
     """The values cannot be used: empty, of another type, negative rain."""
+
+
+class StoreError(XstsrError):
+    """A store cannot be written, or was left unfinished: the text says how to go on."""
+
+
+class StoppedError(StoreError):
+    """A run was stopped by something outside, and can be gone on with."""

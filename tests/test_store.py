@@ -1,0 +1,654 @@
+"""Stores: what is asked for, whole or not at all, and resumed with the same bytes."""
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dask
+import dask.array
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xstsr
+from tests.models import write_tiny_model
+from tests.runs import CALL, FACTORS, grow, rain
+from tests.strategies import make, make_dataset
+from xstsr import blockwriter, publish, store
+from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
+from xstsr.fingerprint import fingerprint
+from xstsr.journal import Journal, differences
+from xstsr.memory import CostWarning
+from xstsr.store import to_zarr
+
+LINEAR = {"method": "linear"}
+
+
+class Killed(BaseException):
+    """What no one catches, for moments at which a process cannot be killed exactly."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A store that nothing disturbed."""
+    path = tmp_path_factory.mktemp("whole") / "fine.zarr"
+    to_zarr(rain(), path, *FACTORS, **CALL)
+    return path
+
+
+@pytest.fixture
+def short():
+    """A field of three windows and three chunks."""
+    return rain(120)
+
+
+def chunk_files(folder: Path) -> dict[str, bytes]:
+    """All files but metadata, which hold the time at which they were made."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".z")
+    }
+
+
+def assert_same_bytes(folder: Path, other: Path) -> None:
+    ours, theirs = chunk_files(folder), chunk_files(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def readable(folder: Path) -> bool:
+    """Whether any reader finds data there."""
+    for consolidated in (True, False):
+        try:
+            with xr.open_dataset(folder, engine="zarr", consolidated=consolidated):
+                return True
+        except (FileNotFoundError, KeyError, ValueError):
+            continue
+    return False
+
+
+def assert_closed(target: Path) -> None:
+    """No reader finds an unfinished store, neither by its name nor where it grows."""
+    journal = Journal.beside(target)
+    assert not target.exists()
+    assert not readable(journal.folder)
+    if journal.exists:
+        assert not readable(journal.store)
+
+
+# what is written
+
+
+def test_store_holds_what_upscale_gives(finished):
+    with xr.open_zarr(finished) as fine:
+        expected = rain().stsr.upscale(*FACTORS, **CALL).compute()
+        np.testing.assert_array_equal(fine.pr, expected)
+        xr.testing.assert_equal(fine.pr.time, expected.time)
+        assert fine.pr.encoding["chunks"] == (1, 144, 6, 8)
+        assert fine.realization.values.tolist() == list(range(6))
+        assert "history" in fine.attrs
+    assert [path.name for path in finished.parent.iterdir()] == ["fine.zarr"]
+
+
+def test_store_is_complete_in_cf_terms(tmp_path):
+    ds = make_dataset("rotated", shape=(30, 3, 4)).chunk(time=7)
+    made = to_zarr(ds, tmp_path / "a.zarr", 2, 3, name="pr", **LINEAR)
+    expected = ds.stsr.upscale("pr", 2, 3, **LINEAR).compute()
+    del made.attrs["history"], expected.attrs["history"], made.attrs["xstsr_call"]
+    xr.testing.assert_identical(made.compute(), expected)
+
+
+def test_field_in_memory_is_written_too(tmp_path):
+    da = make(shape=(5, 3, 4))
+    made = to_zarr(da, tmp_path / "a.zarr", 2, **LINEAR)
+    np.testing.assert_array_equal(made.pr, da.stsr.upscale(2, **LINEAR))
+    assert made.pr.dims == da.dims
+
+
+@pytest.mark.parametrize("order", [("x", "time", "height", "y"), ("height", "y")])
+def test_dims_in_any_order_and_further_ones(tmp_path, order):
+    da = xr.concat([rain(120), 2 * rain(120)], xr.Variable("height", [2.0, 10.0]))
+    da = da.assign_attrs(rain().attrs).transpose(*order, ...)
+    call = {"method": "rainfarm", "realizations": 5}
+    made = to_zarr(da, tmp_path / "a.zarr", 2, 3, **call)
+    assert made.pr.dims == ("realization", *da.dims)
+    np.testing.assert_array_equal(made.pr, da.stsr.upscale(2, 3, **call).compute())
+
+
+def test_quantified_field_is_written_with_its_unit(tmp_path):
+    pytest.importorskip("pint_xarray")
+    from xstsr.units import registry
+
+    plain = make(shape=(5, 3, 4))
+    da = plain.pint.quantify({"lat": None, "lon": None}, unit_registry=registry())
+    made = to_zarr(da, tmp_path / "a.zarr", 2, **LINEAR)
+    np.testing.assert_array_equal(made.pr, plain.stsr.upscale(2, **LINEAR))
+    assert made.pr.attrs["units"] in ("mm h-1", "mm/h")
+
+
+def test_missing_data_stay_missing(tmp_path):
+    """Chunks without any data have no files, and count as written all the same."""
+    da = rain(120).compute()
+    da[:] = np.nan
+    da[60:] = 1.0
+    call = {"method": "nearest", "resume": True}
+    made = to_zarr(da, tmp_path / "a.zarr", 2, 3, **call)
+    np.testing.assert_array_equal(made.pr, da.stsr.upscale(2, 3, method="nearest"))
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+@pytest.mark.parametrize("chunks", [{"time": 7, "y": 2}, -1])
+def test_bytes_do_not_depend_on_chunks_and_scheduler(
+    tmp_path, finished, scheduler, chunks
+):
+    if scheduler == "processes" and chunks == -1:
+        pytest.skip("one chunking shows it")
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        to_zarr(rain().chunk(chunks), tmp_path / "a.zarr", *FACTORS, **CALL)
+    assert_same_bytes(tmp_path / "a.zarr", finished)
+
+
+def test_models_draw_into_stores(tmp_path, short):
+    call = {"realizations": 2, "model": write_tiny_model(tmp_path), "device": "cpu"}
+    made = to_zarr(short, tmp_path / "a.zarr", 2, 3, **call)
+    np.testing.assert_array_equal(made.pr, short.stsr.upscale(2, 3, **call).compute())
+    told = json.loads(made.attrs["xstsr_call"])
+    assert (told["device"], len(told["model"])) == ("cpu", 64)
+
+
+def test_progress_is_told_to_whoever_asks(tmp_path, short):
+    told = []
+    call = LINEAR | {"progress": lambda done, total: told.append((done, total))}
+    to_zarr(short, tmp_path / "a.zarr", 2, 3, **call)
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(("progress", "shown"), [(True, True), (None, False)])
+def test_bar_is_quiet_where_no_one_looks(tmp_path, short, capsys, progress, shown):
+    to_zarr(short, tmp_path / "a.zarr", 2, 3, progress=progress, **LINEAR)
+    assert ("3/3" in capsys.readouterr().err) == shown
+
+
+# what is refused, before anything is written
+
+
+def test_existing_target_is_refused(finished):
+    before = chunk_files(finished)
+    with pytest.raises(StoreError, match=r"fine\.zarr': it exists.*resume=True"):
+        to_zarr(rain(), finished, *FACTORS, **CALL)
+    assert chunk_files(finished) == before
+
+
+def test_existing_target_is_replaced_when_all_is_written(tmp_path, short):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "older").touch()
+    to_zarr(short, tmp_path / "a.zarr", 2, overwrite=True, **LINEAR)
+    assert not (tmp_path / "a.zarr" / "older").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+CHANGES = [
+    ({"seed": 6}, r"seed: 5 there, 6 now"),
+    ({"s": 3}, r"factor: \[3, 2, 2\] there, \[3, 3, 3\] now"),
+    ({"t": 2}, r"factor: .* now"),
+    ({"method": "linear", "realizations": None}, r"method: 'rainfarm' there"),
+    ({"conserve": "none"}, r"conserve: 'cell' there, 'none' now"),
+    ({"recipe": xstsr.Recipe(0.5, 3)}, r"recipe: .*'beta': 0\.5"),
+    ({"label": "right"}, r"time_label: 'left' there, 'right' now; grid"),
+    ({"realizations": None}, r"realizations: 6 there, None now"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), CHANGES)
+def test_resume_with_another_call_is_refused(finished, change, told):
+    before = chunk_files(finished)
+    call = {"s": FACTORS[0], "t": FACTORS[1], **CALL, "resume": True} | change
+    with pytest.raises(StoreError, match=told):
+        to_zarr(rain(), finished, **call)
+    assert chunk_files(finished) == before
+    assert not Journal.beside(finished).folder.exists()
+
+
+def test_resume_with_another_model_is_refused(tmp_path, short):
+    models = [write_tiny_model(tmp_path, seed) for seed in (0, 1)]
+    call = {"device": "cpu", "resume": True}
+    to_zarr(short, tmp_path / "a.zarr", 2, 3, model=models[0], **call)
+    with pytest.raises(StoreError, match=r"model: '\w{64}' there, '\w{64}' now\. Call"):
+        to_zarr(short, tmp_path / "a.zarr", 2, 3, model=models[1], **call)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (lambda da: (da + 1e-6).assign_attrs(da.attrs), r"call: input: '\w{16}' there"),
+        (lambda da: da.isel(time=slice(-1)), r"grid: .*coarse_shape: \[470, 3, 4\]"),
+        (lambda da: da.assign_coords(x=da.x + 1), r"call: grid: "),
+        (lambda da: da.assign_attrs(units="mm d-1"), r"units: 'mm h-1' there, 'mm d"),
+        (lambda da: da.astype("float64"), r"dtype: 'float32' there, 'float64' now"),
+    ],
+)
+def test_resume_with_other_input_is_refused(finished, other, told):
+    with pytest.raises(StoreError, match=told):
+        to_zarr(other(rain()), finished, *FACTORS, **CALL, resume=True)
+
+
+def test_resume_of_a_store_of_others_is_refused(tmp_path, short):
+    short.to_dataset().to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=True)
+    with pytest.raises(StoreError, match=r"cannot resume.*did not write it"):
+        to_zarr(short, tmp_path / "a.zarr", 2, resume=True, **LINEAR)
+
+
+def test_unnamed_field_is_refused(tmp_path):
+    with pytest.raises(XstsrError, match=r"without a name.*da\.rename"):
+        to_zarr(make().rename(None), tmp_path / "a.zarr", 2)
+
+
+def test_unknown_variable_is_refused(tmp_path):
+    with pytest.raises(XstsrError, match=r"cannot find the variable 'tas'.*'pr'"):
+        to_zarr(make_dataset(), tmp_path / "a.zarr", 2, name="tas")
+
+
+def test_urls_are_refused():
+    with pytest.raises(StoreError, match=r"'s3://bucket/a.zarr': only to folders"):
+        to_zarr(make(), "s3://bucket/a.zarr", 2, **LINEAR)
+
+
+def test_work_without_memory_is_refused(tmp_path, short, monkeypatch):
+    monkeypatch.setattr("xstsr.store.available_bytes", lambda: 1000)
+    with pytest.raises(PlanError, match=r"one window takes .* KiB .* larger workers"):
+        to_zarr(short, tmp_path / "a.zarr", 2, **LINEAR)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_disk_is_told(tmp_path, short, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("xstsr.store.shutil.disk_usage", lambda path: usage)
+    with pytest.warns(CostWarning, match=r"1e\+03 B are free on the disk"):
+        to_zarr(short, tmp_path / "a.zarr", 2, **LINEAR)
+
+
+def test_target_in_use_is_refused(tmp_path, short):
+    journal = Journal.beside(tmp_path / "a.zarr")
+    with journal.held(), pytest.raises(StoreError, match="another process is writing"):
+        to_zarr(short, tmp_path / "a.zarr", 2, **LINEAR)
+    to_zarr(short, tmp_path / "a.zarr", 2, **LINEAR)  # given back
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path, short):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot write in .*file'.*you may write"):
+        to_zarr(short, tmp_path / "file" / "a.zarr", 2, **LINEAR)
+
+
+def mounted(folder: Path, options: str) -> None:
+    """Mount a file system in memory, or a visible skip: it takes privileges."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.decode()}")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A disk of 256 KiB."""
+    folder = tmp_path / "disk"
+    mounted(folder, "size=256k")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def read_only_disk(tmp_path):
+    folder = tmp_path / "disk"
+    mounted(folder, "size=256k,ro")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_read_only_disk_is_refused(read_only_disk, short):
+    with pytest.raises(StoreError, match=r"cannot write in .*Read-only file system"):
+        to_zarr(short, read_only_disk / "a.zarr", 2, **LINEAR)
+
+
+# what stops a run
+
+
+def test_full_disk_stops_and_is_resumed(tiny_disk, tmp_path, finished):
+    """The real thing: a file system without room, and then with more."""
+    with (
+        pytest.warns(CostWarning, match="256 KiB are free on the disk"),
+        pytest.raises(StoppedError, match=r"stopped after \d+ of 20.*No space left"),
+    ):
+        to_zarr(rain(), tiny_disk / "a.zarr", *FACTORS, **CALL)
+    assert not (tiny_disk / "a.zarr").exists()
+    subprocess.run(["mount", "-o", "remount,size=8m", str(tiny_disk)], check=True)
+    told = []
+    to_zarr(
+        *(rain(), tiny_disk / "a.zarr", *FACTORS),
+        **CALL | {"resume": True, "progress": lambda *now: told.append(now)},
+    )
+    assert told[0][0] > 0
+    assert_same_bytes(tiny_disk / "a.zarr", finished)
+
+
+def test_limit_on_the_size_of_files_stops_and_is_resumed(tmp_path, finished):
+    """As by a quota; in a process of its own, for limits cannot be raised again."""
+    pytest.importorskip("resource")
+    code = (
+        "import resource, sys; from tests.runs import grow\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (14_000, 14_000))\n"
+        "grow(sys.argv[1], 'synchronous')\n"
+    )
+    target = tmp_path / "a.zarr"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 1
+    assert "StoppedError: stopped after" in done.stderr
+    assert "File too large" in done.stderr
+    grow(str(target), "synchronous")
+    assert_same_bytes(target, finished)
+
+
+@pytest.mark.parametrize("at", [0, 7, 19])
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_failed_write_stops_and_is_resumed(
+    tmp_path, finished, monkeypatch, at, scheduler
+):
+    target, count = tmp_path / "a.zarr", 0
+    note = Journal.note
+
+    def fail(self, block, sizes):
+        nonlocal count
+        count += 1
+        if count > at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        note(self, block, sizes)
+
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        monkeypatch.setattr(Journal, "note", fail)
+        with pytest.raises(StoppedError, match=rf"after {at} of 20.*--resume.*go on"):
+            to_zarr(rain(), target, *FACTORS, **CALL)
+        monkeypatch.undo()
+        with pytest.raises(StoreError, match=r"holds a run that was stopped.*--resume"):
+            to_zarr(rain(), target, *FACTORS, **CALL)
+        assert_closed(target)
+        to_zarr(rain(), target, *FACTORS, **CALL, resume=True)
+    assert_same_bytes(target, finished)
+
+
+def test_error_in_the_data_leaves_what_was_written(tmp_path):
+    da = rain(300).compute()
+    da[-1, 1, 1] = -1.0
+    target = tmp_path / "a.zarr"
+    with (
+        pytest.raises(XstsrError, match=r"negative rain: the smallest value is -1"),
+        dask.config.set(scheduler="synchronous"),
+    ):
+        to_zarr(da.chunk(time=50), target, 2, 3, **LINEAR)
+    assert not target.exists()
+    assert Journal.beside(target).exists
+
+
+# damage
+
+
+def stopped(target: Path, monkeypatch, at: int) -> Journal:
+    """A run that was stopped after some blocks."""
+    write = blockwriter.write_block
+    count = 0
+
+    def fail(*task):
+        nonlocal count
+        count += 1
+        if count > at:
+            raise StoreError("enough")
+        write(*task)
+
+    with monkeypatch.context() as patch, dask.config.set(scheduler="synchronous"):
+        patch.setattr(blockwriter, "write_block", fail)
+        with pytest.raises(StoppedError, match="enough"):
+            to_zarr(rain(), target, *FACTORS, **CALL)
+    return Journal.beside(target)
+
+
+def damage_journal(journal):
+    (path,) = (journal.folder / "journal").iterdir()
+    path.write_text(path.read_text()[:-9])
+
+
+def lose_chunk(journal):
+    next((journal.store / "pr").glob("[0-9]*")).unlink()
+
+
+def cut_chunk(journal):
+    path = next((journal.store / "pr").glob("[0-9]*"))
+    path.write_bytes(path.read_bytes()[:10])
+
+
+def leave_torn_files(journal):
+    (journal.store / "pr" / "0.0.0.partial").write_bytes(b"half")
+    (journal.store / "pr" / "5.6.0.0").write_bytes(b"half")
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_journal, lose_chunk, cut_chunk, leave_torn_files]
+)
+def test_damage_is_mended(tmp_path, finished, monkeypatch, damage):
+    journal = stopped(tmp_path / "a.zarr", monkeypatch, 9)
+    assert len(journal.finished()) == 9
+    damage(journal)
+    grow(str(tmp_path / "a.zarr"), "synchronous")
+    assert_same_bytes(tmp_path / "a.zarr", finished)
+
+
+def test_unreadable_call_is_told(tmp_path, short, monkeypatch):
+    journal = stopped(tmp_path / "a.zarr", monkeypatch, 1)
+    (journal.folder / "call.json").write_text("{")
+    with pytest.raises(StoreError, match=r"call\.json.*Remove .*a\.zarr\.part"):
+        to_zarr(short, tmp_path / "a.zarr", 2, resume=True, **LINEAR)
+
+
+def test_other_call_cannot_go_on_with_a_stopped_run(tmp_path, monkeypatch):
+    stopped(tmp_path / "a.zarr", monkeypatch, 1)
+    with pytest.raises(StoreError, match=r"realizations: 6 there, 7 now"):
+        grow(str(tmp_path / "a.zarr"), "synchronous", realizations=7)
+
+
+def test_overwrite_starts_again(tmp_path, short, monkeypatch):
+    stopped(tmp_path / "a.zarr", monkeypatch, 5)
+    made = to_zarr(short, tmp_path / "a.zarr", 2, 3, overwrite=True, **LINEAR)
+    np.testing.assert_array_equal(made.pr, short.stsr.upscale(2, 3, **LINEAR).compute())
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_run_killed_while_it_is_laid_out_starts_again(
+    tmp_path, finished, monkeypatch, moment
+):
+    """Every rename on the way to the first block fails in turn."""
+    target, count = tmp_path / "a.zarr", 0
+    replace = Path.replace
+
+    def fail(self, other):
+        nonlocal count
+        count += 1
+        if count > moment:
+            raise Killed
+        return replace(self, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(Killed):
+            grow(str(target), "synchronous")
+    assert_closed(target)
+    grow(str(target), "synchronous")
+    assert_same_bytes(target, finished)
+
+
+# more realizations
+
+
+@pytest.mark.parametrize("before", [1, 3, 4, 5])
+def test_realizations_may_be_added(tmp_path, finished, before):
+    target = tmp_path / "a.zarr"
+    grow(str(target), "synchronous", realizations=before)
+    few = xr.open_zarr(target)
+    grow(str(target), "synchronous")
+    assert_same_bytes(target, finished)
+    # who opened the store before sees what was there
+    np.testing.assert_array_equal(few.pr, xr.open_zarr(finished).pr[:before])
+    assert json.loads(xr.open_zarr(target).attrs["xstsr_call"])["realizations"] == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_fewer_realizations_are_there_already(tmp_path, finished, monkeypatch):
+    monkeypatch.setattr(store, "execute", lambda *_: pytest.fail("computes"))
+    made = to_zarr(
+        rain(), finished, *FACTORS, **CALL | {"realizations": 2}, resume=True
+    )
+    assert made.sizes["realization"] == 6
+    to_zarr(rain(), finished, *FACTORS, **CALL, resume=True)
+
+
+@pytest.mark.parametrize("moment", range(0, 30, 2))
+def test_reader_sees_the_old_or_the_new_store(tmp_path, monkeypatch, moment):
+    """Killed at any moment while realizations are moved in."""
+    da, target = rain(120), tmp_path / "a.zarr"
+    call = {"method": "rainfarm", "resume": True}
+    expected = da.stsr.upscale(2, 3, method="rainfarm", realizations=4).compute()
+    to_zarr(da, target, 2, 3, realizations=2, **call)
+    count = 0
+
+    def counted(self, other, replace=Path.replace):
+        nonlocal count
+        count += target in Path(other).parents
+        if count > moment:
+            raise Killed
+        return replace(self, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", counted)
+        killed = False
+        try:
+            to_zarr(da, target, 2, 3, realizations=4, **call)
+        except Killed:
+            killed = True
+    found = xr.open_zarr(target)
+    n = found.sizes["realization"]
+    assert n in (2, 4)
+    assert found.realization.values.tolist() == list(range(n))
+    np.testing.assert_array_equal(found.pr, expected[:n])
+    again = to_zarr(da, target, 2, 3, realizations=4, **call)
+    np.testing.assert_array_equal(again.pr, expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+    assert killed == (moment < count)
+
+
+@pytest.mark.parametrize("step", ["copyfile", "rename", "rmtree"])
+def test_run_killed_while_it_is_published_is_finished(
+    tmp_path, finished, monkeypatch, step
+):
+    target = tmp_path / "a.zarr"
+
+    def fail(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if step == "rename":
+            patch.setattr(Path, "rename", fail)
+        else:
+            patch.setattr(publish.shutil, step, fail)
+        with pytest.raises(Killed):
+            grow(str(target), "synchronous")
+    assert target.exists() == (step == "rmtree")
+    grow(str(target), "synchronous")
+    assert_same_bytes(target, finished)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+@pytest.mark.slow
+def test_run_killed_twenty_times_ends_with_the_same_bytes(tmp_path, finished):
+    """SIGKILL at random moments; nothing half-written is ever read as data."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.runs"])
+    chance, kills, amid = random.Random(1), 0, 0
+    target = tmp_path / "a.zarr"
+    while kills < 20 or amid < 5:
+        scheduler = chance.choice(["synchronous", "threads"])
+        process = context.Process(target=grow, args=(str(target), scheduler))
+        process.start()
+        process.join(chance.uniform(0.1, 1.5))
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        process.join()
+        if target.exists():
+            assert_same_bytes(target, finished)
+            shutil.rmtree(target)  # and another one
+        else:
+            assert_closed(target)
+            amid += 0 < len(Journal.beside(target).finished()) < 20
+    grow(str(target), "synchronous")
+    assert_same_bytes(target, finished)
+
+
+# fingerprints and journals
+
+
+@settings(max_examples=30)
+@given(data=st.data(), dtype=st.sampled_from(["float16", "float32", "float64"]))
+def test_fingerprint_does_not_depend_on_chunks(data, dtype):
+    shape = data.draw(st.tuples(*[st.integers(1, 6)] * 4))
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=shape).astype(dtype)
+    values[rng.random(shape) < 0.2] = np.nan
+    chunks = data.draw(st.tuples(*[st.integers(1, n) for n in shape]))
+    lazy = dask.array.from_array(values, chunks)
+    assert fingerprint(lazy) == fingerprint(values)
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_fingerprint_tells_any_change(data):
+    shape = data.draw(st.tuples(*[st.integers(1, 6)] * 3))
+    values = np.random.default_rng(0).normal(size=shape)
+    at = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
+    other = values.copy()
+    other[at] = data.draw(st.sampled_from([0.0, np.nan, np.inf, 1e-300, -other[at]]))
+    assert fingerprint(other) != fingerprint(values)
+    if values.size > 1:
+        rolled = np.roll(values.ravel(), 1).reshape(shape)
+        assert fingerprint(rolled) != fingerprint(values)
+
+
+def test_fingerprint_counts_every_nan_and_zero_as_one():
+    strange = np.array([np.nan, -0.0])
+    strange.view(np.uint64)[0] += 7
+    assert np.isnan(strange[0])
+    assert fingerprint(strange) == fingerprint(np.array([np.nan, 0.0]))
+
+
+def test_differences_name_what_is_new_and_what_is_gone():
+    told = differences({"a": 1, "b": 2, "c": 3}, {"b": 2, "c": 4, "d": 5})
+    assert told == [
+        "c: 3 there, 4 now",
+        "d: None there, 5 now",
+        "a: 1 there, None now",
+    ]

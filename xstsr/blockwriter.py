@@ -1,0 +1,171 @@
+"""Writing blocks of a Dask array to a growing Zarr store, as tasks of its graph.
+
+A block is what one task computes; it fills whole chunks of the store. Whichever process
+computes it writes it, and notes it in the journal when its files are safe on disk.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from xstsr.errors import StoreError
+from xstsr.journal import Journal, sync
+
+if TYPE_CHECKING:
+    import dask.array
+
+Array = np.ndarray
+Corner = tuple[int, ...]
+Blocks = Mapping[Corner, tuple[Corner, Corner]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A variable of a growing store.
+
+    Parameters
+    ----------
+    journal : Journal
+        Of the store.
+    name : str
+        The variable.
+    chunks : tuple of int
+        Sizes of its chunks.
+    """
+
+    journal: Journal
+    name: str
+    chunks: tuple[int, ...]
+
+    def files(self, start: Sequence[int], shape: Sequence[int]) -> list[str]:
+        """Name the chunks that a block fills.
+
+        Examples
+        --------
+        >>> Target(Journal(None), "pr", (1, 6)).files((2, 12), (2, 4))
+        ['2.2', '3.2']
+        """
+        numbers = (
+            range(a // c, -(-(a + n) // c))
+            for a, n, c in zip(start, shape, self.chunks, strict=True)
+        )
+        return [".".join(map(str, at)) for at in product(*numbers)]
+
+
+def missing_blocks(target: Target, field: "dask.array.Array", shift: int) -> Blocks:
+    """Find the blocks that the journal does not hold.
+
+    Parameters
+    ----------
+    target : Target
+        Where they go.
+    field : dask array
+        What is to be written.
+    shift : int
+        Where the field begins along the store's first axis.
+
+    Returns
+    -------
+    mapping
+        From a block's place among the others to its start and shape in the store.
+    """
+    ends = [np.cumsum([0, *sizes]) for sizes in field.chunks]
+    finished = target.journal.finished()
+    found = {}
+    for at in np.ndindex(field.numblocks):
+        shape = tuple(sizes[i] for i, sizes in zip(at, field.chunks, strict=True))
+        start = tuple(int(e[i]) for i, e in zip(at, ends, strict=True))
+        start = (start[0] + shift, *start[1:])
+        sizes = finished.get(_name(start))
+        if sizes is None or not _are_there(target, sizes, shift):
+            found[at] = (start, shape)
+    return found
+
+
+def write_tasks(
+    target: Target, field: "dask.array.Array", blocks: Blocks
+) -> tuple[Mapping[Any, Any], list[Any]]:
+    """Make a graph that writes blocks, and the keys to ask for.
+
+    Parameters
+    ----------
+    target : Target
+        Where they go.
+    field : dask array
+        Whose blocks they are.
+    blocks : mapping
+        From `missing_blocks`.
+    """
+    from dask.highlevelgraph import HighLevelGraph
+
+    # a name of its own for each run: a cluster must not take it for one that is done
+    name = f"xstsr-write-{uuid4().hex}"
+    place = f"xstsr-target-{name}"
+    layer: dict[Any, Any] = {place: target}
+    for at, (start, shape) in blocks.items():
+        layer[(name, *at)] = (write_block, place, start, shape, (field.name, *at))
+    inputs: Any = [field]
+    graph = HighLevelGraph.from_collections(name, layer, inputs)
+    keys = [(name, *at) for at in blocks]
+    return field.__dask_optimize__(graph, keys), keys
+
+
+def write_block(target: Target, start: Corner, shape: Corner, block: Array) -> None:
+    """Write one block and note it in the journal; a task.
+
+    Parameters
+    ----------
+    target : Target
+        Where it goes.
+    start, shape : tuple of int
+        Its place in the store.
+    block : ndarray
+        Its values.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written.
+    """
+    import zarr
+
+    folder = target.journal.store / target.name
+    try:
+        array = zarr.open_array(str(folder), mode="r+", zarr_format=2)
+        region = tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))
+        array[region] = block
+        sizes: dict[str, int | None] = {}
+        for chunk in target.files(start, shape):
+            path = folder / chunk
+            if path.exists():  # one without any data has no file
+                sync(path)
+            sizes[chunk] = path.stat().st_size if path.exists() else None
+        sync(folder)
+        target.journal.note(_name(start), sizes)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {str(folder)!r}: {error}. Free some space, or see to it "
+            "that every worker can write there."
+        ) from error
+
+
+def _name(start: Corner) -> str:
+    """Name a block by its place in the store, whatever the others are."""
+    return ".".join(map(str, start))
+
+
+def _are_there(target: Target, sizes: Mapping[str, int | None], shift: int) -> bool:
+    """Tell whether the files of a finished block are as they were written."""
+    folders = [target.journal.store / target.name]
+    if shift:  # some may have moved to where the others are
+        folders.append(target.journal.target / target.name)
+    for chunk, size in sizes.items():
+        paths = [folder / chunk for folder in folders]
+        found = [path.stat().st_size for path in paths if path.exists()]
+        if size is not None and found != [size]:
+            return False
+    return True

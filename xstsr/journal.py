@@ -1,0 +1,186 @@
+"""The journal of a growing store: what was asked for, and what is written.
+
+A store grows in a folder beside its target, ``out.zarr.part``:
+
+================  ====================================================================
+``call.json``     what was asked for; written when all else is in place
+``journal/``      one file for each process that writes, a line for each finished block
+``store/``        the Zarr store, which no reader can open: its root metadata are in
+``root/``         until all is written
+``lock``          held by who writes
+================  ====================================================================
+
+A line is written once the chunks that it names are safe on disk, so that a process may
+be killed at any moment: what has no line is computed again.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from xstsr.errors import StoreError
+
+PART = ".part"
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A growing store's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        ``out.zarr.part``.
+    """
+
+    folder: Path
+
+    @classmethod
+    def beside(cls, target: Path) -> "Journal":
+        """Name the folder in which the store of that name grows."""
+        return cls(target.with_name(target.name + PART))
+
+    @property
+    def target(self) -> Path:
+        """Where the store will be."""
+        return self.folder.with_name(self.folder.name.removesuffix(PART))
+
+    @property
+    def store(self) -> Path:
+        """The Zarr store inside."""
+        return self.folder / "store"
+
+    @property
+    def root(self) -> Path:
+        """Where the store's root metadata wait."""
+        return self.folder / "root"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store that can be gone on with."""
+        return (self.folder / "call.json").is_file()
+
+    def call(self) -> dict[str, Any]:
+        """Read what was asked for."""
+        path = self.folder / "call.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise StoreError(
+                f"cannot read {str(path)!r}: {error}. Remove {str(self.folder)!r} and "
+                "start again."
+            ) from error
+        return found
+
+    def begin(self, call: Mapping[str, Any]) -> None:
+        """Write what was asked for, whole or not at all."""
+        (self.folder / "journal").mkdir(exist_ok=True)
+        side = self.folder / f"call-{uuid4().hex}.json"
+        side.write_text(json.dumps(call, indent=1), encoding="utf-8")
+        sync(side)
+        side.replace(self.folder / "call.json")
+
+    def note(self, block: str, sizes: Mapping[str, int | None]) -> None:
+        """Write down that a block is finished, with the sizes of its files.
+
+        Parameters
+        ----------
+        block : str
+            Its name.
+        sizes : mapping of str to int or None
+            Bytes of each of its chunks; None for one that holds no data and no file.
+        """
+        # begun on a line of its own: a full disk may have cut the one before
+        line = "\n" + json.dumps({"block": block, "sizes": dict(sizes)}) + "\n"
+        with _LOCK, open(_own_file(self.folder, os.getpid()), "a") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finished(self) -> dict[str, dict[str, int | None]]:
+        """Read which blocks are finished, with the sizes of their files."""
+        found = {}
+        for path in sorted((self.folder / "journal").glob("*.jsonl")):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    found[entry["block"]] = entry["sizes"]
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    continue  # torn when its process was killed: not finished
+        return found
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, which is made if need be, against others that would write.
+
+        Raises
+        ------
+        StoreError
+            Another process holds it, or it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            number = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write in {str(self.folder.parent)!r}: {error}. Choose a "
+                "folder that you may write to."
+            ) from error
+        try:
+            _lock(number, self.folder)
+            yield
+        finally:
+            os.close(number)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is safe on disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in which points two calls differ.
+
+    Examples
+    --------
+    >>> differences({"seed": 1, "s": 2}, {"seed": 3, "s": 2})
+    ['seed: 1 there, 3 now']
+    """
+    return [
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        for key in [*now, *(key for key in before if key not in now)]
+        if before.get(key) != now.get(key)
+    ]
+
+
+@lru_cache(maxsize=16)
+def _own_file(folder: Path, process: int) -> Path:
+    """Name this process's own file, so that no two write to one."""
+    return folder / "journal" / f"{process}-{uuid4().hex}.jsonl"
+
+
+def _lock(number: int, folder: Path) -> None:
+    """Lock an open file; the system gives it back when its process ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {str(folder)!r}: another process is writing to it "
+            f"({error}). Wait for it, or choose another target."
+        ) from error

@@ -1,0 +1,404 @@
+r"""Fine fields straight to Zarr: window by window, resumable, and never half-read.
+
+.. code-block:: python
+
+    xstsr.to_zarr(ds, "fine.zarr", s=10, t=3, name="pr", realizations=8)
+
+The store grows in ``fine.zarr.part``, which no reader can open, and takes its name when
+all is written. A run may be killed at any moment: the same call with ``resume=True``
+goes on, and ends with the same bytes. To a finished store, realizations can be added.
+How the folder looks is told in `xstsr.journal`, where the work runs in `xstsr.cluster`.
+"""
+
+import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xstsr import cf
+from xstsr.blockwriter import Target, missing_blocks, write_tasks
+from xstsr.cluster import check_workers, current_client, execute
+from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
+from xstsr.fingerprint import fingerprint
+from xstsr.journal import Journal, differences
+from xstsr.memory import CostWarning, available_bytes, readable
+from xstsr.methods import NEURAL, STOCHASTIC
+from xstsr.pipeline import Asked, ask, run
+from xstsr.progress import ticking
+from xstsr.publish import CALL, ROOT, call_of, merge, publish
+
+__all__ = ["to_zarr"]
+
+MANY = 1024  # realizations whose numbers share a chunk, so that more can be added
+
+
+def to_zarr(
+    data: xr.DataArray | xr.Dataset,
+    path: str | PathLike[str],
+    s: int,
+    t: int = 1,
+    *,
+    name: str = "",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool | Callable[[int, int], object] | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Refine a field and write it to a Zarr store, window by window.
+
+    Parameters
+    ----------
+    data : DataArray or Dataset
+        Coarse field, as for `upscale`, in any chunks.
+    path : str or path
+        The store, a folder that does not exist yet, where all workers see it.
+    s, t : int
+        Fine cells per coarse cell along each axis, fine steps per coarse step.
+    name : str
+        Which variable of a Dataset.
+    resume : bool
+        Go on with a run that was stopped, if there is one; add realizations to a
+        finished store. The other arguments must be those of that run.
+    overwrite : bool
+        Replace a store that is there, once the new one is complete.
+    progress : bool or callable, optional
+        True for a bar, False for none, or a function of (done, total) windows; by
+        default a bar in a terminal and in Jupyter.
+    **options
+        As for `upscale`: ``realizations``, ``seed``, ``method``, ``model``, ...
+
+    Returns
+    -------
+    Dataset
+        The finished store, opened lazily.
+
+    Raises
+    ------
+    XstsrError
+        As for `upscale`; or the cluster's workers cannot do the work.
+    StoreError
+        The target is there, is locked, cannot be written, or holds another run.
+    StoppedError
+        A full disk or a lost worker stopped the run, which can be resumed.
+
+    Examples
+    --------
+    >>> import tempfile, xstsr
+    >>> coarse = xstsr.open_demo()[["rainfall_amount"]].isel(time=slice(6))
+    >>> folder = tempfile.mkdtemp()
+    >>> fine = xstsr.to_zarr(
+    ...     coarse, folder + "/fine.zarr", 2, 3, name="rainfall_amount", method="linear"
+    ... )
+    >>> dict(fine.rainfall_amount.sizes)
+    {'time': 18, 'y': 96, 'x': 74}
+    """
+    target = _local(path)
+    work = Work.of(data, name, (s, t), options)
+    journal = Journal.beside(target)
+    first = _check_target(target, journal, work, resume=resume, overwrite=overwrite)
+    if first is None:
+        return _open(target)
+    _check_means(target, work)
+    with journal.held():
+        if not (resume and journal.exists):
+            _begin(journal, work, first)
+        _write(journal, work, first, progress)
+        finish = merge if first else publish
+        finish(journal, target, work.name)
+    return _open(target)
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is to be written."""
+
+    asked: Asked
+    source: xr.Dataset
+    name: str
+
+    @classmethod
+    def of(
+        cls,
+        data: xr.DataArray | xr.Dataset,
+        name: str,
+        factors: tuple[int, int],
+        options: dict[str, Any],
+    ) -> "Work":
+        """Read what is asked for; whatever comes in is lazy from here on."""
+        if isinstance(data, xr.DataArray):
+            if data.name is None:
+                raise XstsrError(
+                    f"cannot store a field of dimensions {data.dims} without a name. "
+                    'Name it: da.rename("pr").'
+                )
+            name, data = str(data.name), data.to_dataset()
+        cf.bounds_of(data, name)  # refuses a name that is not there
+        plain, _ = cf.strip(data[name])
+        data = data.assign({name: plain if plain.chunks else plain.chunk()})
+        asked = ask(data, factors, name=name, **options)
+        return cls(asked, data, name)
+
+    @property
+    def count(self) -> int | None:
+        """Realizations, or None where they are no dimension."""
+        asked = self.asked
+        return len(asked.job.request.realizations) if asked.keep_realization else None
+
+    @cached_property
+    def call(self) -> dict[str, Any]:
+        """What makes this work this work, but the input's values; ready for JSON."""
+        job, meaning, preview = self.asked.job, self.asked.meaning, self.asked.preview
+        request = job.request
+        edges = {
+            "time": job.time_edges,
+            meaning.y_dim: job.y_edges,
+            meaning.x_dim: job.x_edges,
+        }
+        told = {
+            "version": version("xstsr"),
+            "variable": self.name,
+            "kind": meaning.kind,
+            "units": meaning.units,
+            "time_label": meaning.time_label,
+            "grid": {key: _digest(values) for key, values in edges.items()},
+            "coarse_shape": list(self.asked.coarse.shape),
+            "dtype": str(self.asked.coarse.dtype),
+            "factor": list(request.factor),
+            "method": request.method,
+            "conserve": job.mode,
+            "recipe": asdict(request.recipe),
+            "chunks": [max(sizes) for sizes in preview.chunks[1:]],
+            "realizations": self.count,
+        }
+        if request.method in STOCHASTIC:
+            told["seed"] = request.seed
+        if request.method in NEURAL:
+            told["model"] = request.fingerprint
+            told["steps"] = request.steps
+            told["device"] = request.device.partition(":")[0]
+        return told
+
+    @cached_property
+    def full_call(self) -> dict[str, Any]:
+        """The call with the fingerprint of the input, which is read for it."""
+        return self.call | {"input": fingerprint(self.asked.coarse.data)}
+
+    @cached_property
+    def whole(self) -> xr.Dataset:
+        """The fine field with all that belongs to it; lazy."""
+        return self._refined(0)
+
+    def field(self, first: int) -> xr.DataArray:
+        """Give the fine field from a realization on; lazy."""
+        return (self._refined(first) if first else self.whole)[self.name]
+
+    @cached_property
+    def chunks(self) -> tuple[int, ...]:
+        """Sizes of the store's chunks: one realization, so that more can be added."""
+        field = self.whole[self.name]
+        assert field.chunks is not None
+        return tuple(
+            1 if dim == "realization" and self.count is not None else max(sizes)
+            for dim, sizes in zip(field.dims, field.chunks, strict=True)
+        )
+
+    def _refined(self, first: int) -> xr.Dataset:
+        job = self.asked.job
+        wanted = replace(job.request, realizations=job.request.realizations[first:])
+        asked = replace(self.asked, job=replace(job, request=wanted))
+        t, s, _ = job.request.factor
+        return cf.dataset(run(asked), self.source, asked.meaning, s, t)
+
+
+def _check_target(
+    target: Path, journal: Journal, work: Work, *, resume: bool, overwrite: bool
+) -> int | None:
+    """Tell from which realization on there is work to do; None if there is none."""
+    if not resume:
+        _check_free(target, journal, overwrite=overwrite)
+        return 0
+    there = call_of(target)
+    begun = journal.call() if journal.exists else None
+    first = begun.pop("first") if begun else 0
+    if there is not None and (there == begun or not begun):
+        # all is there, or only more realizations are asked for
+        _check_same(there, work, target)
+        before, now = there["realizations"], work.count
+        if before == now or (before and now and now < before):
+            shutil.rmtree(journal.folder, ignore_errors=True)  # of a killed run
+            return None
+        if before and now:
+            return int(before)
+        raise StoreError(
+            f"cannot add realizations to {str(target)!r}: realizations: {before!r} "
+            f"there, {now!r} now, and only a store with that dimension can grow. "
+            "Choose another target."
+        )
+    if begun:
+        _check_same(begun, work, journal.folder, realizations=True)
+    elif target.exists() and not overwrite:
+        raise StoreError(
+            f"cannot resume {str(target)!r}: it exists, and xstsr.to_zarr did not "
+            "write it. Choose another target, or pass overwrite=True (--overwrite)."
+        )
+    return int(first)
+
+
+def _check_free(target: Path, journal: Journal, *, overwrite: bool) -> None:
+    """Refuse a target that holds something."""
+    if overwrite:
+        return
+    if target.exists():
+        raise StoreError(
+            f"cannot write {str(target)!r}: it exists. Choose another name, pass "
+            "overwrite=True (--overwrite), or resume=True (--resume) to add "
+            "realizations."
+        )
+    if journal.exists:
+        raise StoreError(
+            f"cannot write {str(target)!r}: {str(journal.folder)!r} holds a run that "
+            "was stopped. Pass resume=True (--resume) to go on with it, or "
+            "overwrite=True (--overwrite) to start again."
+        )
+
+
+def _check_same(
+    before: dict[str, Any], work: Work, where: Path, *, realizations: bool = False
+) -> None:
+    """Refuse to go on with another call; the input is read only if all else agrees."""
+    for whole in (False, True):
+        now = work.full_call if whole else work.call | {"input": before.get("input")}
+        if not realizations:
+            now = now | {"realizations": before.get("realizations")}
+        told = differences(before, now)
+        if told:
+            raise StoreError(
+                f"cannot resume {str(where)!r} with another call: {'; '.join(told)}. "
+                "Call it as before, or choose another target."
+            )
+
+
+def _check_means(target: Path, work: Work) -> None:
+    """Look at memory, disk and workers before anything is written."""
+    preview = work.asked.preview
+    above = next(
+        p for p in (target.absolute(), *target.absolute().parents) if p.exists()
+    )
+    free = shutil.disk_usage(above).free
+    notes = []
+    if preview.nbytes > free:
+        notes.append(
+            f"the result takes {readable(preview.nbytes)} before it is compressed, and "
+            f"{readable(free)} are free on the disk of {str(target)!r}"
+        )
+    client = current_client()
+    if client is not None:
+        device = work.asked.job.request.device
+        notes += check_workers(client, above, device, preview.process_bytes)
+    elif preview.window_bytes > available_bytes():
+        raise PlanError(
+            f"cannot upscale {work.name!r}: one window takes "
+            f"{readable(preview.window_bytes)} of memory, and "
+            f"{readable(available_bytes())} are free. Free some, choose a smaller "
+            "region, or use a Dask cluster with larger workers."
+        )
+    for note in notes:
+        warnings.warn(note, CostWarning, stacklevel=3)
+
+
+def _begin(journal: Journal, work: Work, first: int) -> None:
+    """Lay the store out without its values, and write down what is asked for."""
+    for part in journal.folder.iterdir():
+        if part.is_dir():
+            shutil.rmtree(part)
+        elif part.name != "lock":
+            part.unlink()
+    rest = work.whole.drop_vars(work.name).compute(scheduler="synchronous")
+    ds = rest.assign({work.name: work.whole[work.name]})
+    ds.attrs[CALL] = json.dumps(work.full_call)
+    encoding: dict[str, dict[str, Any]] = {work.name: {"chunks": work.chunks}}
+    if work.count is not None:
+        encoding["realization"] = {"chunks": (MANY,)}
+    try:
+        # format 3 has no consolidated metadata, and xarray warns when they lack
+        ds.to_zarr(
+            journal.store,
+            compute=False,
+            zarr_format=2,
+            consolidated=False,
+            encoding=encoding,
+        )
+        journal.root.mkdir()
+        for part_name in ROOT:
+            (journal.store / part_name).replace(journal.root / part_name[1:])
+        journal.begin(work.full_call | {"first": first})
+    except OSError as error:
+        raise StoreError(
+            f"cannot lay out a store in {str(journal.folder)!r}: {error}. Free some "
+            "space, or choose another target."
+        ) from error
+
+
+def _write(
+    journal: Journal,
+    work: Work,
+    first: int,
+    progress: bool | Callable[[int, int], object] | None,
+) -> None:
+    """Compute and write what is missing."""
+    field = work.field(first)
+    target = Target(journal, work.name, work.chunks)
+    blocks = missing_blocks(target, field.data, first)
+    total = math.prod(field.data.numblocks)
+    done = total - len(blocks)
+    with ticking(done, total, progress) as tick:
+
+        def finished() -> None:
+            nonlocal done
+            done += 1
+            tick(done, total)
+
+        try:
+            if blocks:
+                execute(*write_tasks(target, field.data, blocks), finished)
+            if missing_blocks(target, field.data, first):
+                raise StoreError("chunks that were written are gone from the disk.")
+        except StoreError as error:
+            done = total - len(missing_blocks(target, field.data, first))
+            raise StoppedError(
+                f"stopped after {done} of {total} windows: {error} They are kept in "
+                f"{str(journal.folder)!r}: pass resume=True (--resume) to go on."
+            ) from error
+
+
+def _open(target: Path) -> xr.Dataset:
+    """Open a finished store."""
+    opened: xr.Dataset = xr.open_zarr(target, consolidated=True)
+    return opened
+
+
+def _local(path: str | PathLike[str]) -> Path:
+    """Take the path of a folder; stores elsewhere cannot be renamed."""
+    text = os.fspath(path)
+    if "://" in text:
+        raise StoreError(
+            f"cannot write to {text!r}: only to folders. Write to a local path, then "
+            "copy the finished store."
+        )
+    return Path(text)
+
+
+def _digest(values: np.ndarray) -> str:
+    """Tell edges apart."""
+    return fingerprint(values.astype(np.float64))
