@@ -54,8 +54,8 @@ def test_config_with_an_unknown_name_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("mean_steps", 0, "whole number of 1 or more"),
-        ("mean_steps", 10.5, "whole number of 1 or more"),
+        ("fit_batches", 0, "whole number of 1 or more"),
+        ("mean_steps", 10.5, "whole number of 0 or more"),
         ("residual_steps", -1, "whole number of 0 or more"),
         ("warmup", 0, "whole number of 1 or more"),
         ("validate_every", 0, "whole number of 1 or more"),

@@ -321,7 +321,7 @@ BAD = [
     ({"realizations": 1.5}, XstsrError, r"realizations=1\.5"),
     ({"seed": -1}, XstsrError, r"seed=-1: it is a whole number of 0 or more"),
     ({"steps": 0}, XstsrError, r"steps=0"),
-    ({"steps": 1}, XstsrError, r"steps=1: it is a whole number of 2 or more"),
+    ({"steps": 0}, XstsrError, r"steps=0: it is a whole number of 1 or more"),
     ({"device": "cuda:9"}, XstsrError, r"device='cuda:9'.*sees \d GPUs"),
     ({"device": "gpu"}, XstsrError, r"device='gpu': there is no such kind"),
     ({"model": "none/such"}, CheckpointError, r"model 'none/such'"),

@@ -198,3 +198,25 @@ def test_model_samples_as_its_settings_say(name):
     assert torch.equal(draw(1), draw(1))
     assert not torch.equal(draw(1), draw(2))
     assert draw(1)[..., 4:, 4:].eq(0).all()  # dry stays dry
+
+
+def test_generator_draws_in_one_step_and_keeps_nearly_the_coarse_field():
+    model = tiny_model(spec=replace(SPEC, generator=SPEC.denoiser))
+    coarse = torch.tensor([[[[0.5, 2.0], [1.0, 0.0]]]])
+    one = torch.ones(1)
+    condition = model.condition(coarse, (2, 4, 4), one, 5 * one, 30 * one)
+    noise = [normal(np.arange(2), (8, 8), seed=seed)[None, None] for seed in (1, 2)]
+    first, second = (model.sample(condition, n, steps=1) for n in noise)
+    assert torch.equal(first, model.sample(condition, noise[0], steps=1))
+    assert not torch.equal(first, second)
+    assert first[..., 4:, 4:].eq(0).all()  # dry stays dry
+    means = first[0, 0].reshape(2, 2, 4, 2, 4).mean(dim=(0, 2, 4))
+    torch.testing.assert_close(means, coarse[0, 0], rtol=0.15, atol=0.02)
+
+
+def test_one_step_without_a_generator_is_refused():
+    model = tiny_model()
+    one = torch.ones(1)
+    condition = model.condition(torch.ones(1, 1, 2, 2), (2, 4, 4), one, one, one)
+    with pytest.raises(XstsrError, match=r"values in 1 step.*no generator.*steps=4"):
+        model.sample(condition, torch.zeros(1, 1, 2, 8, 8), steps=1)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.models import SPEC, tiny_model, write_tiny_model
 from xstsr.diffusion.checkpoint import load_model, read_header
 from xstsr.diffusion.features import Features
-from xstsr.errors import CheckpointError, DataError
+from xstsr.errors import CheckpointError, DataError, XstsrError
 from xstsr.meaning import AssumptionWarning
 from xstsr.training import train
 from xstsr.training.config import HELD_OUT_S, HELD_OUT_T, Config, Draw
@@ -34,6 +34,7 @@ from xstsr.training.patches import block_means, crop_size, draw_batch, draw_fact
 DRAW = Draw(
     s=(2, 3), t=(1, 2), pixels=4000, side=16, cells=4, frames=(4,), coarsening=(1, 2)
 )
+DRAWS_AT_ONCE = replace(SPEC, generator=SPEC.denoiser)
 CONFIG = Config(
     spec=SPEC, draw=DRAW, mean_steps=3, residual_steps=4, warmup=2, fit_batches=6
 )
@@ -178,13 +179,71 @@ def test_warm_start_takes_over_the_means_network():
 
 def test_stopped_run_ends_with_the_same_bits(tmp_path):
     events = [event(0), event(1)]
-    whole = Run(CONFIG, tmp_path / "whole")
+    config = replace(CONFIG, spec=DRAWS_AT_ONCE, generator_steps=3)
+    whole = Run(config, tmp_path / "whole")
     whole.go(events, report=lambda line: None)
-    for stop in (2, 3, 5, None):  # 3: between the stages
-        part = Run(CONFIG, tmp_path / "parts")
+    for stop in (2, 3, 5, 7, 8, None):  # 3 and 7: between the stages
+        part = Run(config, tmp_path / "parts")
         part.go(events, until=stop, report=lambda line: None)
     for name, value in whole.average.state_dict().items():
         assert torch.equal(value, part.average.state_dict()[name]), name
+
+
+def test_stages_follow_each_other_and_each_trains_one_network(tmp_path):
+    events = [event(0)]
+    config = replace(CONFIG, spec=DRAWS_AT_ONCE, generator_steps=2)
+    run = Run(config, tmp_path)
+    parts = {"mean": "mean", "residual": "denoiser", "generator": "generator"}
+    for stage, steps in (("mean", 3), ("residual", 4), ("generator", 2)):
+        assert run.stage == stage
+        trained = [n for n, p in run.model.named_parameters() if p.requires_grad]
+        assert {n.partition(".")[0] for n in trained} == {parts[stage]}
+        run.go(events, until=run.step + steps, report=lambda line: None)
+        assert run.steps[stage] == steps
+    assert run.step == run.total == 9
+
+
+def test_generator_starts_as_the_denoiser(tmp_path):
+    config = replace(CONFIG, spec=DRAWS_AT_ONCE, generator_steps=2)
+    run = Run(config, tmp_path)
+    run.go([event(0)], until=7, report=lambda line: None)
+    denoiser = run.average.denoiser.state_dict()
+    for name, value in run.model.generator.state_dict().items():
+        assert torch.equal(value, denoiser[name]), name
+
+
+def test_generator_learns_to_draw(tmp_path):
+    losses = []
+    config = replace(
+        CONFIG,
+        spec=DRAWS_AT_ONCE,
+        mean_steps=20,
+        residual_steps=0,
+        generator_steps=60,
+        generator_rate=3e-3,
+    )
+    run = Run(config, tmp_path)
+    run.go([event(0)], every=20, report=lambda line: losses.append(line.split(",")[2]))
+    assert float(losses[-1]) < float(losses[1])
+
+
+def test_fine_tuning_adds_a_generator_and_leaves_the_rest(tmp_path):
+    da = field(decode(event(0).codes)[:, 3:])
+    old = train([da], tmp_path / "old", config=CONFIG, say=lambda line: None)
+    only = replace(CONFIG, mean_steps=0, residual_steps=0, generator_steps=2)
+    new = train(da, tmp_path / "new", config=only, start=old, say=lambda line: None)
+    before, after = load_model(old).state_dict(), load_model(new).state_dict()
+    added = {name for name in after if name not in before}
+    assert {name.partition(".")[0] for name in added} == {"generator"}
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    card = read_header(new)["card"]
+    assert card["training steps"] == {"mean": 3, "residual": 4, "generator": 2}
+    assert card["training data"] == ["rain-0"]
+    assert card["cost before fine-tuning"] == read_header(old)["card"]["cost"]
+    coarse = da[:4, :8, :8].stsr.coarsen(2, 2)
+    assert coarse.stsr.upscale(2, 2, model=new, steps=1).shape == (4, 8, 8)
+    with pytest.raises(XstsrError, match=r"steps=1 with the model.*no generator"):
+        coarse.stsr.upscale(2, 2, model=old, steps=1)
 
 
 def test_progress_is_shown_in_a_terminal_and_nowhere_else(tmp_path, monkeypatch):

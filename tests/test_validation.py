@@ -91,7 +91,7 @@ def test_scores_agree_with_an_independent_oracle(monkeypatch):
         return drawn[-1]
 
     monkeypatch.setattr("xstsr.training.validation.conserve", remember)
-    (score,) = judge(tiny_model(), [case], 9, nullcontext, only_mean=False)
+    (score,) = judge(tiny_model(), [case], 9, nullcontext, stage="residual")
     mean, ensemble = drawn
     assert ensemble.shape[0] == REALIZATIONS
     truth = case.batch.fine[0].numpy()
@@ -109,7 +109,7 @@ def test_scores_agree_with_an_independent_oracle(monkeypatch):
 
 def test_untrained_denoiser_is_not_judged():
     cases = draw_cases([event(0)], DRAW)
-    scores = judge(tiny_model(), cases, 1, nullcontext, only_mean=True)
+    scores = judge(tiny_model(), cases, 1, nullcontext, stage="mean")
     assert all(math.isnan(score.crps_ratio) for score in scores)
     assert all(score.stage == "mean" for score in scores)
 
@@ -117,13 +117,13 @@ def test_untrained_denoiser_is_not_judged():
 def test_model_that_repeats_linear_scores_one(monkeypatch):
     cases = draw_cases([event(0)], DRAW)
 
-    def linear(model, case, *, only_mean):
+    def linear(model, case, stage):
         coarse = case.batch.coarse.numpy()
         raw = baselines.linear(coarse, case.batch.factor)
         return conserve(raw, coarse, case.batch.factor), None
 
     monkeypatch.setattr("xstsr.training.validation._predict", linear)
-    for score in judge(tiny_model(), cases, 1, nullcontext, only_mean=True):
+    for score in judge(tiny_model(), cases, 1, nullcontext, stage="mean"):
         assert score.rmse_ratio == pytest.approx(1.0, rel=1e-4)
 
 
@@ -133,7 +133,7 @@ def test_summary_prefers_a_trained_denoiser_then_the_geometric_mean():
     good = [Score(3, "residual", 2, 2, 0.9, 0.5), Score(3, "residual", 3, 2, 0.9, 0.5)]
     assert summary(poor)[1] == pytest.approx(1.0)
     assert summary(good) < summary(poor) < summary(mean)
-    assert summary([Score(4, "residual", 2, 2, math.nan)]) == (False, math.inf)
+    assert summary([Score(4, "residual", 2, 2, math.nan)]) == (-1, math.inf)
 
 
 def test_scores_come_back_up_to_a_step(tmp_path):

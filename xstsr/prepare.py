@@ -55,7 +55,7 @@ def prepare(
         seed=_whole(seed, "seed", least=0),
         model=name,
         fingerprint=sha256,
-        steps=None if steps is None else _whole(steps, "steps", least=2),
+        steps=_steps(steps, method, name),
         device=choose_device(device) if method in NEURAL else "cpu",
     )
     _warn_beyond(request)
@@ -105,9 +105,10 @@ def _reach(request: Request) -> Reach:
         return REACH[request.method](request.factor)
     from xstsr.diffusion.checkpoint import read_header
 
-    networks = read_header(request.model)["spec"]
-    strides = [2 ** len(networks[k]["widths"]) for k in ("mean", "denoiser")]
-    windows = [max(1, networks[k]["window"]) for k in ("mean", "denoiser")]
+    spec = read_header(request.model)["spec"]
+    networks = [spec[k] for k in ("mean", "denoiser", "generator") if spec.get(k)]
+    strides = [2 ** len(network["widths"]) for network in networks]
+    windows = [max(1, network["window"]) for network in networks]
     grain = max(s * w for s, w in zip(strides, windows, strict=True))
     # beyond the reach of attention, one frame for the convolutions in time
     frames = request.recipe.context // 2 + 1
@@ -174,6 +175,24 @@ def _realizations(count: int | None, method: str) -> tuple[int, ...]:
             f"field. Leave realizations out, or choose one of {sorted(STOCHASTIC)}."
         )
     return tuple(range(_whole(count, "realizations", least=1)))
+
+
+def _steps(steps: int | None, method: str, model: str) -> int | None:
+    """Find the network evaluations of a sample: the model's own number by default."""
+    if steps is not None:
+        steps = _whole(steps, "steps", least=1)
+    if method != "diffusion":
+        return steps
+    from xstsr.diffusion.checkpoint import read_header
+
+    spec = read_header(model)["spec"]
+    if steps == 1 and not spec.get("generator"):
+        raise XstsrError(
+            f"cannot use steps=1 with the model {model!r}: it has no generator, and "
+            "one evaluation of its denoiser gives the mean of all realizations. Pass "
+            "steps=4 or more, or method='mean'."
+        )
+    return steps or int(spec["settings"]["steps"])
 
 
 def _whole(value: int, name: str, *, least: int) -> int:

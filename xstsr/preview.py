@@ -112,7 +112,7 @@ class Preview:
         pixels = math.prod(n * f for n, f in zip(cells, request.factor, strict=True))
         drawn = self.shape[0] if request.method == "diffusion" else 0
         means = len(self.job.groups)
-        evaluations = math.prod(self.extra) * (means + drawn * (request.steps or 8))
+        evaluations = math.prod(self.extra) * (means + drawn * (request.steps or 0))
         return pixels * evaluations / PIXELS_PER_SECOND
 
     @property

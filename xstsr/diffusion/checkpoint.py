@@ -245,6 +245,7 @@ def _spec(fields: Mapping[str, Any]) -> ModelSpec:
         architecture(fields["denoiser"]),
         read_transform(fields["transform"]),
         Settings(**fields["settings"]),
+        architecture(fields["generator"]) if fields.get("generator") else None,
     )
 
 

@@ -18,6 +18,9 @@ from xstsr.diffusion.mean import MeanNetwork
 from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import Fresh, Schedule, initial, sampler_named
 from xstsr.diffusion.transform import LogTransform, Transform
+from xstsr.errors import XstsrError
+
+GENERATOR_LEVEL = 2.0  # the noise level that a generator takes its white noise for
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,15 @@ class ModelSpec:
         The value space, and with it the kind of field.
     settings : Settings
         How it samples.
+    generator : Architecture, optional
+        Shape of the network that draws in one evaluation, where there is one.
     """
 
     mean: Architecture = field(default_factory=Architecture)
     denoiser: Architecture = field(default_factory=Architecture)
     transform: Transform = field(default_factory=LogTransform)
     settings: Settings = field(default_factory=Settings)
+    generator: Architecture | None = None
 
 
 class Model(nn.Module):
@@ -81,6 +87,7 @@ class Model(nn.Module):
         self.mean = MeanNetwork(spec.mean, spec.transform)
         self.denoiser = Denoiser(spec.denoiser)
         self.sigma_data = SigmaData()
+        self.generator = Denoiser(spec.generator) if spec.generator else None
 
     def condition(
         self,
@@ -113,6 +120,43 @@ class Model(nn.Module):
         means = self.mean(seen, coarse, factor)
         return Condition(seen, means, transform, coarse, factor)
 
+    def generate(
+        self, condition: Condition, noise: Tensor, amplitude: float = 1.0
+    ) -> Tensor:
+        """Draw one fine field per noise field, in one evaluation.
+
+        Parameters
+        ----------
+        condition : Condition
+            From `condition`, for a batch of B.
+        noise : Tensor, shape (B, 1, T, Y, X)
+            White noise.
+        amplitude : float
+            The residual's standard deviation over that of the training data.
+
+        Returns
+        -------
+        Tensor, shape (B, 1, T, Y, X)
+            z, whose block means are close to the coarse field's.
+
+        Raises
+        ------
+        XstsrError
+            The model has no generator.
+        """
+        if self.generator is None:
+            raise XstsrError(
+                f"cannot draw {tuple(noise.shape)} values in 1 step: the model has no "
+                "generator, and one evaluation of its denoiser gives the mean of all "
+                "realizations. Pass steps=4 or more, or method='mean'."
+            )
+        level = torch.full((len(noise),), GENERATOR_LEVEL, device=noise.device)
+        x_t = initial(noise, [GENERATOR_LEVEL])
+        residual = self.generator(x_t, level, condition)
+        width = self.sigma_data(condition.features.scalars) * amplitude
+        z = condition.means.z + width * residual
+        return guide(z, condition.coarse, condition.factor, self.spec.transform)
+
     def sample(
         self,
         condition: Condition,
@@ -133,8 +177,8 @@ class Model(nn.Module):
         amplitude : float
             The residual's standard deviation over that of the training data.
         steps : int, optional
-            Network evaluations; the model's own number by default. One would give the
-            mean of z alone, without spread, and is refused.
+            Network evaluations; the model's own number by default. One is the
+            generator's, where the model has one.
         fresh : callable, optional
             White noise of the shape of `noise` for step 1, 2, ... of a sampler that
             needs it.
@@ -150,12 +194,14 @@ class Model(nn.Module):
             The sampler is unknown, or cannot take so many steps.
         """
         chosen = self.spec.settings
-        sampler = sampler_named(chosen.sampler)
-        sigmas = sampler.levels(chosen.steps if steps is None else steps, chosen)
-
+        steps = chosen.steps if steps is None else steps
         transform, mean = self.spec.transform, condition.means.z
         if amplitude == 0:
             return transform.inverse(mean)  # nothing is left to chance
+        if steps == 1:
+            return transform.inverse(self.generate(condition, noise, amplitude))
+        sampler = sampler_named(chosen.sampler)
+        sigmas = sampler.levels(steps, chosen)
         drawn_for = condition.features.scalars
         width: Tensor = self.sigma_data(drawn_for) * amplitude * chosen.spread
 

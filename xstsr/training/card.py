@@ -19,9 +19,10 @@ def model_card(
     given: Mapping[str, Any],
     record: Record,
     model: Model,
-    steps: tuple[int, int],
+    steps: Mapping[str, int],
     events: Sequence[str],
     scores: Sequence[Score] = (),
+    past: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the model card: what the user says, and over it what was measured.
 
@@ -33,12 +34,14 @@ def model_card(
         Of the run.
     model : Model
         The model that the card belongs to.
-    steps : tuple of int
-        Steps of the mean and of the residual so far.
+    steps : mapping of str to int
+        Steps of each stage so far.
     events : sequence of str
         Names of the training data.
     scores : sequence of Score
         Of the last validation, by factor.
+    past : mapping, optional
+        Card of the model that was fine-tuned: its data, steps and cost count too.
 
     Returns
     -------
@@ -46,11 +49,14 @@ def model_card(
         ``methods`` lists what the model can be used for: a denoiser that was never
         trained draws nothing.
     """
+    past = past or {}
+    before = past.get("training steps", {})
+    steps = {stage: n + before.get(stage, 0) for stage, n in steps.items()}
     measured: dict[str, Any] = {
         "quantity": model.spec.transform.quantity,
-        "training data": list(events),
-        "training steps": {"mean": steps[0], "residual": steps[1]},
-        "methods": ["mean", "diffusion"] if steps[1] else ["mean"],
+        "training data": [*dict.fromkeys([*past.get("training data", ()), *events])],
+        "training steps": {stage: n for stage, n in steps.items() if n},
+        "methods": ["mean", "diffusion"] if steps["residual"] else ["mean"],
     }
     if record.factors:
         s, t = (sorted({f[i] for f in record.factors}) for i in (0, 1))
@@ -61,7 +67,7 @@ def model_card(
             "spacing_km": [round(v, 3) for v in record.spacing_km],
             "step_minutes": [round(v, 3) for v in record.step_minutes],
         }
-    if steps[1]:
+    if steps["residual"]:
         fit = model.sigma_data.coefficients.tolist()
         measured["ln sigma_data"] = {
             name: round(c, 4) for name, c in zip(_SCALARS, fit, strict=True)
@@ -69,6 +75,8 @@ def model_card(
     measured["cost"] = {
         device: f"{seconds / 3600:.2f} h" for device, seconds in record.seconds.items()
     }
+    if past:
+        measured["cost before fine-tuning"] = past.get("cost", {})
     if scores:
         measured["validation"] = {
             f"{x.s}x{x.t}": {
@@ -78,7 +86,9 @@ def model_card(
             }
             for x in scores
         }
-    return {**given, **measured}
+    # the credits of the data are owed whatever becomes of the weights
+    inherited = {key: past[key] for key in ("credits", "licence") if key in past}
+    return {**inherited, **given, **measured}
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -75,10 +75,11 @@ class Config:
         training data.
     draw : Draw
         How examples are drawn.
-    mean_steps, residual_steps : int
-        Length of the two stages.
-    rate, floor : float
-        Learning rate of AdamW at its peak, and the share of it that is left at the end.
+    mean_steps, residual_steps, generator_steps : int
+        Length of the three stages. The first cannot be left out, but for fine-tuning.
+    rate, generator_rate, floor : float
+        Learning rate of AdamW at its peak, that of the generator, which starts from
+        trained weights, and the share of it that is left at the end of a stage.
     warmup : int
         Steps until the peak.
     decay : float
@@ -112,7 +113,9 @@ class Config:
     draw: Draw = field(default_factory=Draw)
     mean_steps: int = 2200
     residual_steps: int = 8600
+    generator_steps: int = 0
     rate: float = 1e-3
+    generator_rate: float = 3e-4
     floor: float = 0.02
     warmup: int = 100
     decay: float = 0.999
@@ -127,13 +130,19 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("mean_steps", "warmup", "fit_batches", "validate_every"):
+        for name in ("warmup", "fit_batches", "validate_every"):
             _check_whole(name, getattr(self, name), least=1)
-        for name in ("residual_steps", "seed"):
+        for name in ("mean_steps", "residual_steps", "generator_steps", "seed"):
             _check_whole(name, getattr(self, name), least=0)
         for name in ("floor", "decay"):
             _check_number(name, getattr(self, name), 0.0, 1.0)
-        for name in ("rate", "rain_weight", "emphasis", "sigma_spread"):
+        for name in (
+            "rate",
+            "generator_rate",
+            "rain_weight",
+            "emphasis",
+            "sigma_spread",
+        ):
             _check_number(name, getattr(self, name), 0.0, math.inf)
         for name in ("sigma_mean", "sigma_slope"):
             _check_number(name, getattr(self, name), -math.inf, math.inf)

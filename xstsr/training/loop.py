@@ -1,10 +1,10 @@
-r"""The training loop: first the conditional mean, then the residual denoiser.
+r"""The training loop: the conditional mean, the residual denoiser, the generator.
 
-Both stages take the same random examples. Between them, sigma_data(s, t, spacing, step)
-is fitted to the residuals of the mean, and the denoiser's U-Net starts from the mean's
-weights. A run can be stopped at any step and goes on from its state file; each step
-depends on (seed, step, rank) alone, so on one device the result is that of an
-undisturbed run.
+All stages take the same random examples. After the first, sigma_data(s, t, spacing,
+step) is fitted to the residuals of the mean. The denoiser's U-Net starts from the
+mean's weights, the generator from the denoiser's. A run can be stopped at any step and
+goes on from its state file; each step depends on (seed, step, rank) alone, so on one
+device the result is that of an undisturbed run.
 
 Not here: what is minimised (`losses`), how the run is judged (`validation`), and what
 is said of it (`card`).
@@ -14,6 +14,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +24,17 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from xstsr.diffusion.checkpoint import beside
-from xstsr.diffusion.model import Model
+from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.errors import CheckpointError
 from xstsr.training.config import Config
 from xstsr.training.devices import open_fabric
 from xstsr.training.events import Event
 from xstsr.training.losses import (
     fit_sigma_data,
+    generator_loss,
     mean_loss,
     residual_loss,
+    start_generator,
     warm_start,
 )
 from xstsr.training.patches import Batch, draw_batch
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[str], object]
 Loss = Callable[[Model], Tensor]
+STAGES = ("mean", "residual", "generator")
 
 
 class Run:
@@ -70,7 +75,8 @@ class Run:
         self.folder = folder
         self.fabric = fabric or open_fabric("cpu", precision=config.precision)
         self.fine_tunes = start is not None
-        fresh = Model(config.spec) if start is None else copy.deepcopy(start)
+        self._tunes_generator = start is not None and start.generator is not None
+        fresh = Model(config.spec) if start is None else extended(start, config.spec)
         self.model = fresh.to(self.fabric.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.step = 0
@@ -83,19 +89,43 @@ class Run:
 
     @property
     def total(self) -> int:
-        """Steps of both stages."""
-        return self.config.mean_steps + self.config.residual_steps
+        """Steps of all stages."""
+        return sum(self._lengths.values())
 
     @property
-    def in_mean_stage(self) -> bool:
-        """Whether the next step trains the conditional mean."""
-        return self.step < self.config.mean_steps
+    def stage(self) -> str:
+        """What the next step trains: "mean", "residual" or "generator"."""
+        ends = accumulate(self._lengths.values())
+        open_ = (
+            name for name, end in zip(STAGES, ends, strict=True) if self.step < end
+        )
+        return next(open_, self._last)
 
     @property
-    def steps(self) -> tuple[int, int]:
-        """Steps that the mean and the denoiser have been trained for."""
-        mean = min(self.step, self.config.mean_steps)
-        return mean, self.step - mean
+    def steps(self) -> dict[str, int]:
+        """Steps that each stage has been trained for."""
+        left, taken = self.step, {}
+        for name, length in self._lengths.items():
+            taken[name] = min(left, length)
+            left -= taken[name]
+        return taken
+
+    @property
+    def trained(self) -> str:
+        """The last stage that has taken a step, the first if there is none."""
+        return [name for name, n in self.steps.items() if n or name == "mean"][-1]
+
+    @property
+    def _lengths(self) -> dict[str, int]:
+        """Steps of each stage."""
+        c = self.config
+        lengths = (c.mean_steps, c.residual_steps, c.generator_steps)
+        return dict(zip(STAGES, lengths, strict=True))
+
+    @property
+    def _last(self) -> str:
+        """The last stage that has any steps."""
+        return [name for name, length in self._lengths.items() if length][-1]
 
     def go(
         self,
@@ -132,7 +162,7 @@ class Run:
         self.record.start(self.fabric.device, self.fabric.world_size)
         with self._bar() as bar:
             while self.step < last and not self._is_over(begin, minutes):
-                stage = "mean" if self.in_mean_stage else "residual"
+                stage = self.stage
                 losses.append(self._step(events))
                 bar.update()
                 if self.step % every == 0 or self.step == last:
@@ -208,7 +238,12 @@ class Run:
 
     def _begin_stage(self) -> None:
         """Set up the network of this stage, and no other, for training."""
-        trained = self.model.mean if self.in_mean_stage else self.model.denoiser
+        trained = {
+            "mean": self.model.mean,
+            "residual": self.model.denoiser,
+            "generator": self.model.generator,
+        }[self.stage]
+        assert trained is not None
         self.model.requires_grad_(False)
         trained.requires_grad_(True)
         self.optimizer = torch.optim.AdamW(
@@ -221,33 +256,35 @@ class Run:
     def _step(self, events: Sequence[Event]) -> float:
         """Draw a batch, take a step, and change the stage; returns the loss."""
         draw, seed = self.config.draw, self.config.seed
+        if self.stage == "generator":  # which draws every example twice
+            draw = replace(draw, pixels=max(1, draw.pixels // 2))
         batch = draw_batch(events, seed, self.step, draw, self.fabric.global_rank)
         self.record.note(batch)
+        before = self.stage
         loss = self.advance(batch.to(self.fabric.device))
-        if self.step == self.config.mean_steps:
+        if self.stage != before:
             self._change_stage(events)
         return loss
 
     def _loss(self, batch: Batch) -> Loss:
         """Find what this step minimises."""
         config, step, rank = self.config, self.step, self.fabric.global_rank
-        if self.in_mean_stage:
+        if self.stage == "mean":
             return lambda model: mean_loss(model, batch, config)
-        return lambda model: residual_loss(model, batch, config, step, rank)
+        loss = residual_loss if self.stage == "residual" else generator_loss
+        return lambda model: loss(model, batch, config, step, rank)
 
     def _learning_rate(self) -> float:
         """Warm up, then fall along a cosine to the floor, in each stage anew."""
         c = self.config
-        stage = c.mean_steps if self.in_mean_stage else c.residual_steps
-        at = self.step if self.in_mean_stage else self.steps[1]
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, at / max(1, stage))))
-        return (
-            c.rate * min(1.0, (at + 1) / c.warmup) * (c.floor + (1 - c.floor) * cosine)
-        )
+        length, at = self._lengths[self.stage], self.steps[self.stage]
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, at / length)))
+        peak = c.generator_rate if self.stage == "generator" else c.rate
+        return peak * min(1.0, (at + 1) / c.warmup) * (c.floor + (1 - c.floor) * cosine)
 
     def _track(self) -> None:
         """Update the moving average of the weights, faster at first."""
-        at = self.steps[1] or self.step
+        at = self.steps[self.stage]
         decay = min(self.config.decay, (1 + at) / (10 + at))
         mean, own = self.average.state_dict(), self.model.state_dict()
         with torch.no_grad():
@@ -255,24 +292,31 @@ class Run:
                 mean[name].lerp_(value, 1 - decay)
 
     def _change_stage(self, events: Sequence[Event]) -> None:
-        """Keep the averaged mean, fit sigma_data, and start a new denoiser from it."""
+        """Keep the averaged weights, and start the next stage from them."""
+        self.model.load_state_dict(self.average.state_dict())
+        if self.stage == "residual":
+            self._fit_sigma_data(events)
+            if not self.fine_tunes:
+                warm_start(self.model)
+        elif self.stage == "generator" and not self._tunes_generator:
+            start_generator(self.model)
+        self.average.load_state_dict(self.model.state_dict())
+        self._begin_stage()
+
+    def _fit_sigma_data(self, events: Sequence[Event]) -> None:
+        """Fit sigma_data to the residuals of the mean."""
         draw, seed = self.config.draw, self.config.seed + 1
         device = self.fabric.device
-        self.model.mean.load_state_dict(self.average.mean.state_dict())
         self.model.eval()
         numbers = range(self.config.fit_batches)
         batches = (draw_batch(events, seed, i, draw).to(device) for i in numbers)
         with self.fabric.autocast():
             fit = fit_sigma_data(self.model, batches)
         self.model.sigma_data.coefficients.copy_(self.fabric.broadcast(fit))
-        if not self.fine_tunes:
-            warm_start(self.model)
-        self.average.load_state_dict(self.model.state_dict())
-        self._begin_stage()
 
     def _is_due(self) -> bool:
         """Whether a validation follows this step."""
-        ends = (self.config.mean_steps, self.total)
+        ends = accumulate(self._lengths.values())
         return self.step % self.config.validate_every == 0 or self.step in ends
 
     def _is_over(self, begin: float, minutes: float) -> bool:
@@ -290,6 +334,15 @@ class Run:
             unit="step",
             disable=None if self.fabric.is_global_zero else True,
         )
+
+
+def extended(start: Model, spec: ModelSpec) -> Model:
+    """Copy a model to fine-tune; a generator that it lacks starts as its denoiser."""
+    model = Model(spec)
+    model.load_state_dict(start.state_dict(), strict=start.spec == spec)
+    if start.generator is None and model.generator is not None:
+        start_generator(model)
+    return model
 
 
 class _Objective(nn.Module):

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from xstsr.diffusion.denoiser import Condition, loss_weight
 from xstsr.diffusion.features import Features, features
+from xstsr.diffusion.mean import multiply
 from xstsr.diffusion.model import Model
 from xstsr.diffusion.network import FOLD
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import DataError
 from xstsr.recipe import Recipe
 from xstsr.training.config import Config
+from xstsr.training.crps import crps_loss
 from xstsr.training.patches import Batch
 
 _DRIZZLE = 0.1  # mm/h
@@ -65,9 +67,7 @@ def residual_loss(
 ) -> Tensor:
     """Denoising loss of Karras et al. (2022) on the normalised residual."""
     condition, residual, valid = residual_of(model, batch)
-    draw = torch.Generator().manual_seed(
-        config.seed * 1_000_003 + step + rank * 100_000_007
-    )
+    draw = _random(config.seed, step, rank)
     t, s, _ = batch.factor
     centre = config.sigma_mean + config.sigma_slope * math.log(s * math.sqrt(t))
     spread = config.sigma_spread * torch.randn(len(residual), generator=draw)
@@ -79,6 +79,52 @@ def residual_loss(
     if isinstance(model.spec.transform, StateTransform):
         return _average(error, valid)
     return _average(error, valid * importance(condition.features, config.emphasis))
+
+
+def generator_loss(
+    model: Model, batch: Batch, config: Config, step: int, rank: int = 0
+) -> Tensor:
+    """Fair CRPS of two draws of the generator, as z and as what the user will get.
+
+    Fields of z tell drizzle from dry; rates, which have passed through the constraint,
+    are what is scored in the end. Both are brought to the size of the residual, so that
+    all factors count alike.
+    """
+    with torch.no_grad():
+        condition = model.condition(
+            batch.coarse, batch.factor, *condition_inputs(batch)
+        )
+    transform, seen = model.spec.transform, condition.features
+    truth, valid = _target(batch, seen.wet, transform.rest)
+    draw = _random(config.seed, step, rank)
+    first, second = (
+        model.generate(
+            condition, torch.randn(truth.shape, generator=draw).to(truth.device)
+        )
+        for _ in range(2)
+    )
+    width = model.sigma_data(seen.scalars)
+    weight = valid
+    if not isinstance(transform, StateTransform):
+        weight = valid * importance(seen, config.emphasis)
+    of_z = crps_loss(
+        first / width, second / width, transform.forward(truth) / width, weight
+    )
+    if isinstance(transform, StateTransform):
+        return of_z
+
+    def kept(z: Tensor) -> Tensor:
+        return multiply(transform.inverse(z), batch.coarse, batch.factor)
+
+    size = width * (seen.rate + _DRIZZLE)
+    of_rates = crps_loss(kept(first) / size, kept(second) / size, truth / size, weight)
+    return of_z + of_rates
+
+
+def _random(seed: int, step: int, rank: int) -> torch.Generator:
+    """Random numbers of one step of one process."""
+    number = seed * 1_000_003 + step + rank * 100_000_007
+    return torch.Generator().manual_seed(number)
 
 
 @torch.no_grad()
@@ -174,6 +220,13 @@ def warm_start(model: Model) -> None:
             value[:, : FOLD**2].normal_(std=given.std())
         elif name == "embed.0.weight":  # before the noise level
             value[:, : given.shape[1]].copy_(given)
+
+
+@torch.no_grad()
+def start_generator(model: Model) -> None:
+    """Start the generator from the denoiser, which knows texture already."""
+    assert model.generator is not None
+    model.generator.load_state_dict(model.denoiser.state_dict())
 
 
 def _target(batch: Batch, wet: Tensor, rest: float) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from xstsr.diffusion.checkpoint import beside, fingerprint, load_model, save_model
+from xstsr.diffusion.checkpoint import (
+    beside,
+    fingerprint,
+    load_model,
+    read_header,
+    save_model,
+)
 from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import CheckpointError, DataError, XstsrError
@@ -108,13 +114,16 @@ def train(
     events, judged = _gathered(data, validation, name)
     _warn_of_left_out(events, chosen.draw)
     source = None if start is None else load_model(start)
-    chosen = replace(chosen, spec=_spec(chosen.spec, events, source))
+    chosen = replace(chosen, spec=_spec(chosen, events, source))
     fabric = open_fabric(device, devices, chosen.precision)
     _check_travels(say, devices)
     cases = draw_cases(judged, chosen.draw) if judged else []
     folder, told = Path(out), written | dict(card or {})
     _same_run(folder, chosen, "" if start is None else fingerprint(start), events)
-    work = _Work(chosen, folder, events, cases, source, minutes, told, say or tell)
+    past = {} if start is None else read_header(start)["card"]
+    work = _Work(
+        chosen, folder, events, cases, source, minutes, told, past, say or tell
+    )
     steps = launch(fabric, partial(_train, work))
     _warn_of_stop(folder, steps, chosen)
     return folder / MODEL
@@ -131,16 +140,19 @@ class _Work:
     start: Model | None
     minutes: float
     card: Mapping[str, Any]
+    past: Mapping[str, Any]
     say: Say
 
 
-def _train(work: _Work, fabric: "Fabric") -> tuple[int, int]:
-    """Train in one process; returns the steps of the mean and of the denoiser."""
+def _train(work: _Work, fabric: "Fabric") -> dict[str, int]:
+    """Train in one process; returns the steps of each stage."""
     run = Run(work.config, work.folder, fabric, work.start)
     names = [e.name for e in work.events]
 
     def card(scores: Sequence[Score]) -> dict[str, Any]:
-        return model_card(work.card, run.record, run.average, run.steps, names, scores)
+        return model_card(
+            work.card, run.record, run.average, run.steps, names, scores, work.past
+        )
 
     def report(line: str) -> None:
         if fabric.is_global_zero:
@@ -234,10 +246,21 @@ def _events(data: Any, name: str | None) -> list[Event]:
     return packed + (read_events(others, name) if others or not packs else [])
 
 
-def _spec(spec: ModelSpec, events: Sequence[Event], start: Model | None) -> ModelSpec:
+def _spec(config: Config, events: Sequence[Event], start: Model | None) -> ModelSpec:
     """Choose the architecture, and a value space that suits the events."""
+    spec = config.spec
     if start is None:
-        return replace(spec, transform=fit_transform(events, spec.transform))
+        spec = replace(spec, transform=fit_transform(events, spec.transform))
+    else:
+        _check_quantity(events, start)
+        spec = start.spec
+    if config.generator_steps and spec.generator is None:
+        spec = replace(spec, generator=spec.denoiser)
+    return spec
+
+
+def _check_quantity(events: Sequence[Event], start: Model) -> None:
+    """Refuse to fine-tune on another quantity than the model knows."""
     known = start.spec.transform
     is_state = isinstance(known, StateTransform)
     if events[0].quantity != (known.quantity if is_state else "rain"):
@@ -246,7 +269,6 @@ def _spec(spec: ModelSpec, events: Sequence[Event], start: Model | None) -> Mode
             f"{known.quantity}, and the data are {events[0].quantity}. Train from "
             "scratch, or convert the data."
         )
-    return start.spec
 
 
 def _warn_of_left_out(events: Sequence[Event], draw: Draw) -> None:
@@ -266,13 +288,13 @@ def _warn_of_left_out(events: Sequence[Event], draw: Draw) -> None:
         )
 
 
-def _warn_of_stop(folder: Path, steps: tuple[int, int], config: Config) -> None:
+def _warn_of_stop(folder: Path, steps: Mapping[str, int], config: Config) -> None:
     """Say that there is no denoiser yet, where one is to come."""
-    if config.residual_steps and not steps[1]:
+    if config.mean_steps and config.residual_steps and not steps["residual"]:
         warnings.warn(
-            f"the run in {str(folder)!r} was stopped after {steps[0]} steps, before "
-            'its denoiser was trained: the model serves method="mean" only. Give the '
-            "same command to go on",
+            f"the run in {str(folder)!r} was stopped after {steps['mean']} steps, "
+            'before its denoiser was trained: the model serves method="mean" only. '
+            "Give the same command to go on",
             AssumptionWarning,
             stacklevel=3,
         )

@@ -32,7 +32,7 @@ from xstsr.errors import DataError
 from xstsr.texture import ratio
 from xstsr.training.config import Draw
 from xstsr.training.events import Event
-from xstsr.training.loop import Run
+from xstsr.training.loop import STAGES, Run
 from xstsr.training.losses import condition_inputs
 from xstsr.training.patches import Batch, crop_size, draw_batch, possible_factors
 from xstsr.verify import fair_crps, rmse_of_mean, spread_skill
@@ -75,7 +75,7 @@ class Score:
     step : int
         Steps of training so far.
     stage : str
-        ``"mean"`` or ``"residual"``.
+        ``"mean"``, ``"residual"`` or ``"generator"``.
     s, t : int
         The factor.
     rmse_ratio : float
@@ -132,8 +132,7 @@ def judge(
     cases: Sequence[Case],
     step: int,
     precision: Callable[[], AbstractContextManager[object]],
-    *,
-    only_mean: bool,
+    stage: str,
 ) -> list[Score]:
     """Score a model on fixed crops.
 
@@ -147,8 +146,8 @@ def judge(
         Steps of training so far.
     precision : callable
         Gives the context to compute in, as in training.
-    only_mean : bool
-        Whether the denoiser is untrained.
+    stage : str
+        The last one that was trained: the ensemble is drawn by its network.
 
     Returns
     -------
@@ -160,29 +159,29 @@ def judge(
     for case in cases:
         t, s, _ = case.batch.factor
         with precision():
-            mean, ensemble = _predict(model, case, only_mean=only_mean)
+            mean, ensemble = _predict(model, case, stage)
         truth = case.batch.fine[0].numpy()
         errors = [rmse_of_mean(mean, truth)]
         if ensemble is not None:
             errors += [fair_crps(ensemble, truth), spread_skill(ensemble, truth)]
         by_factor.setdefault((s, t), []).append((case, errors))
-    stage = "mean" if only_mean else "residual"
     return [
         Score(step, stage, s, t, *_ratios(judged))
         for (s, t), judged in by_factor.items()
     ]
 
 
-def summary(scores: Sequence[Score]) -> tuple[bool, float]:
-    """Say in one number how good a model is: the smaller, the better.
+def summary(scores: Sequence[Score]) -> tuple[int, float]:
+    """Say how good a model is: the smaller, the better.
 
-    A model with a trained denoiser is better than any without; among equals, the
-    geometric mean over the factors of the CRPS ratio, or of the RMSE ratio, counts.
+    A model with a trained denoiser is better than any without, and one with a trained
+    generator than both; among equals, the geometric mean over the factors of the CRPS
+    ratio, or of the RMSE ratio, counts.
     """
-    only_mean = scores[0].stage == "mean"
-    ratios = [x.rmse_ratio if only_mean else x.crps_ratio for x in scores]
+    stage = scores[0].stage
+    ratios = [x.rmse_ratio if stage == "mean" else x.crps_ratio for x in scores]
     logs = [math.log(r) for r in ratios if r > 0]  # NaN: all crops of a factor are dry
-    return only_mean, math.exp(sum(logs) / len(logs)) if logs else math.inf
+    return -STAGES.index(stage), math.exp(sum(logs) / len(logs)) if logs else math.inf
 
 
 def read_scores(path: Path, until: int) -> list[list[Score]]:
@@ -256,7 +255,7 @@ class Judge:
             self.cases,
             run.step,
             run.fabric.autocast,
-            only_mean=not run.steps[1],
+            run.trained,
         )
         if all(summary(now) < summary(scores) for scores in past):
             save_model(run.average, self.best, self.card(now))
@@ -290,16 +289,14 @@ def _with_baselines(batch: Batch, number: int, constraint: Constraint) -> Case:
     )
 
 
-def _predict(
-    model: Model, case: Case, *, only_mean: bool
-) -> tuple[Array, Array | None]:
+def _predict(model: Model, case: Case, stage: str) -> tuple[Array, Array | None]:
     """Estimate the mean, and draw an ensemble; shapes (1 or R, T, Y, X)."""
     device = model.sigma_data.coefficients.device
     batch = case.batch.to(device)
     condition = model.condition(batch.coarse, batch.factor, *condition_inputs(batch))
     constraint = model.spec.transform.constraint
     mean = condition.means.rate[:, 0].cpu().numpy()
-    if only_mean:
+    if stage == "mean":
         return _conserved(mean, case.batch, constraint), None
     frames, rows, columns = mean.shape[1:]
 
@@ -315,8 +312,9 @@ def _predict(
         )
         return white[None, None]
 
+    steps = 1 if stage == "generator" else STEPS
     drawn = [
-        model.sample(condition, noise(r), steps=STEPS, fresh=partial(noise, r))
+        model.sample(condition, noise(r), steps=steps, fresh=partial(noise, r))
         for r in range(REALIZATIONS)
     ]
     ensemble = torch.cat(drawn)[:, 0].cpu().numpy()
