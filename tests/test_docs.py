@@ -253,4 +253,5 @@ def test_rule_of_trust_is_written_as_it_is_applied():
         low, high = limits[name]
         assert re.search(rf"`{score}` (is )?{low:g} to {high:g}", text), score
     assert limits["space"] == limits["time"] == (0.0, 0.5)
+    assert f"`seam_time` at most {trust.LARGEST_SEAM:g}" in text
     assert f"{trust.LEAST_PIXELS} pixels" in text
