@@ -81,10 +81,11 @@ footer { color: #555; font-size: .875rem; margin: 2rem 0 1rem; }
 _RULE = (
     "Water must be kept to 1e-5 in every coarse cell, and the fair CRPS must be below "
     "every baseline's, or the model is not to be trusted here. If spread, extremes, "
-    "wet area, both spectra and the seams are in their ranges too, it is to be trusted; "
-    "if one is not, to be used with care, for what does not need it. Below 1000 wet "
-    "pixels there is no verdict. The field was averaged to the coarse grid and refined again, so "
-    "the verdict holds for fields like it, at this factor and this spacing."
+    "wet area, both spectra and the seams are in their ranges too, it is to be "
+    "trusted; if one is not, to be used with care, for what does not need it. Below "
+    "1000 wet pixels there is no verdict. The field was averaged to the coarse grid "
+    "and refined again, so the verdict holds for fields like it, at this factor and "
+    "this spacing."
 )
 
 
