@@ -51,6 +51,17 @@ class Evaluation:
         Curves, example and receipt, for the pictures.
     protocol : Protocol
         How it was judged.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> methods = ("rainfarm", "linear", "nearest")
+    >>> evaluation = rain.stsr.evaluate(5, 3, realizations=2, methods=methods)
+    >>> evaluation.where
+    's=5, t=3 (10 km to 2 km, 15 min to 5 min)'
+    >>> evaluation["fair_crps"].dims
+    ('method',)
     """
 
     name: str
@@ -273,6 +284,16 @@ def evaluate_events(
     Returns
     -------
     Report
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> methods = ("rainfarm", "linear", "nearest")
+    >>> protocol = Protocol(realizations=2, methods=methods, side=30, frames=6)
+    >>> report = evaluate_events([("Gothenburg", rain)], [(5, 3)], protocol, len)
+    >>> report.scores.fair_crps.dims
+    ('event', 'factor', 'method')
     """
     observers: dict[tuple[str, int, int], Observer] = {}
 
@@ -310,6 +331,17 @@ def write(evaluations: Sequence[Evaluation], path: str | Path) -> Path:
         written.
     PlotError
         Matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> methods = ("rainfarm", "linear", "nearest")
+    >>> evaluation = rain.stsr.evaluate(5, 3, realizations=2, methods=methods)
+    >>> with TemporaryDirectory() as folder:
+    ...     write([evaluation], f"{folder}/report.html").name
+    'report.html'
     """
     path = Path(path)
     check_targets([path])

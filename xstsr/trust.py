@@ -60,6 +60,12 @@ class Check:
         What the value is, as a phrase.
     needed : bool
         Whether a failure means "do not trust".
+
+    Examples
+    --------
+    >>> check = Check("spread", 1.4, 0.8, 1.25, "spread 1.40 of the error")
+    >>> check.passed, check.allowed
+    (False, '0.8 to 1.25')
     """
 
     name: str
@@ -98,6 +104,12 @@ class Verdict:
         Every part of the rule.
     sentence : str
         The verdict, and which part fails.
+
+    Examples
+    --------
+    >>> check = Check("spread", 1.4, 0.8, 1.25, "spread 1.40 of the error")
+    >>> Verdict("care", (check,), "Use it with care at s=4: spread fails.").headline
+    'Use it with care'
     """
 
     grade: Grade
