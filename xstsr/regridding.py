@@ -106,7 +106,8 @@ def regrid_dataset(
     Returns
     -------
     Dataset
-        The variable with bounds of all coordinates, cell areas and the grid mapping.
+        The variable, shape (..., Y', X'), with bounds of all coordinates, cell areas
+        and the grid mapping.
 
     Examples
     --------
