@@ -373,7 +373,7 @@ def check_targets(paths: Iterable[Path]) -> None:
     Raises
     ------
     DataError
-        The suffix is another.
+        The suffix is another, or the folder cannot be written to.
     PlotError
         Matplotlib is not installed.
     """
@@ -382,6 +382,12 @@ def check_targets(paths: Iterable[Path]) -> None:
             raise DataError(
                 f"cannot write the report {str(path)!r}: its suffix is "
                 f"{path.suffix!r}. Name an .html or a .png file."
+            )
+        folder = next(p for p in path.absolute().parents if p.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise DataError(
+                f"cannot write the report {str(path)!r}: {str(folder)!r} is no folder "
+                "that can be written to. Choose a folder that you may write to."
             )
         require_matplotlib()
 
