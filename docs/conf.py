@@ -1,5 +1,6 @@
 """Sphinx configuration: make docs."""
 
+import os
 from importlib.metadata import version as installed
 
 import sphinx_autosummary_accessors
@@ -39,6 +40,9 @@ nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_output_stderr = "remove"
 nb_merge_streams = True
+
+# bars have no place on a page
+os.environ["TQDM_DISABLE"] = "1"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "xstsr"

@@ -8,14 +8,18 @@ import ast
 import importlib
 import inspect
 import re
+import shlex
 import warnings
+from glob import glob
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 import xstsr
+from tests.models import write_tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -103,18 +107,18 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(linked), f"{page.name} links to {target}"
 
 
-def hourly_rain(path):
+def hourly_rain(path, rows=16, columns=20):
     """Write what a new user may have: hours of rain in mm, and little metadata."""
     rng = np.random.default_rng(0)
     hours = np.datetime64("2020-06-01", "ns") + np.arange(6) * np.timedelta64(1, "h")
-    smooth = rng.normal(size=(6, 16, 20)).cumsum(1).cumsum(2)
+    smooth = rng.normal(size=(6, rows, columns)).cumsum(1).cumsum(2)
     rain = xr.DataArray(
         np.maximum(smooth, 0.0).astype("float32"),
         dims=("time", "lat", "lon"),
         coords={
             "time": hours,
-            "lat": ("lat", 45 + 0.02 * np.arange(16), {"units": "degrees_north"}),
-            "lon": ("lon", 5 + 0.02 * np.arange(20), {"units": "degrees_east"}),
+            "lat": ("lat", 45 + 0.02 * np.arange(rows), {"units": "degrees_north"}),
+            "lon": ("lon", 5 + 0.02 * np.arange(columns), {"units": "degrees_east"}),
         },
         name="rain",
         attrs={"units": "mm"},
@@ -143,11 +147,41 @@ def test_readme_leads_a_new_user_to_a_picture_and_a_report(tmp_path, monkeypatch
     names["rain"].close()
 
 
+def shell_of_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return "".join(re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S))
+
+
+def test_readme_commands_run(tmp_path, monkeypatch):
+    """The very lines, with a small model in the place of the bundled one."""
+    from xstsr.cli import main
+    from xstsr.diffusion import checkpoint
+
+    pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
+    weights = Path(write_tiny_model(tmp_path))
+    weights.rename(tmp_path / "default.safetensors")
+    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "events").mkdir()
+    hourly_rain("rain.nc", 4, 5)
+    hourly_rain("events/one.nc", 20, 24)
+    for line in re.findall(r"^xstsr (\w+ [^|#\n]+)", shell_of_readme(), re.M):
+        if line.startswith("train"):
+            continue  # takes minutes: its page and its tests run it
+        words = [w for word in shlex.split(line) for w in glob(word) or [word]]
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, (line, done.output, done.exception)
+    with xr.open_zarr("fine.zarr", consolidated=False) as fine:
+        assert fine.rain.shape == (4, 18, 40, 50)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "s=4, t=2" in page
+    assert "s=10, t=3" in page
+
+
 def test_readme_commands_exist():
     from xstsr.cli import main
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = "".join(re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S))
+    blocks = shell_of_readme()
     named = set(re.findall(r"^xstsr (\w+)", blocks, re.M))
     named |= set(re.findall(r"\| (\w+)", blocks))
     assert named <= set(main.commands)
@@ -227,9 +261,12 @@ def test_reference_lists_what_is_there(module, name):
 
 
 # `train` takes minutes: its page and its tests run it
-@pytest.mark.parametrize("name", sorted({*xstsr.__all__} - {"train"}))
-def test_every_public_name_has_an_example(name):
-    assert ">>>" in (inspect.getdoc(getattr(xstsr, name)) or "")
+@pytest.mark.parametrize(
+    "name", [n for module, n in reference() if module == "xstsr" and n != "train"]
+)
+def test_every_name_of_the_reference_has_an_example(name):
+    """The examples themselves are run with the tests of the package."""
+    assert ">>>" in (inspect.getdoc(thing_of("xstsr", name)) or "")
 
 
 def test_rule_of_trust_is_written_as_it_is_applied():
@@ -253,4 +290,5 @@ def test_rule_of_trust_is_written_as_it_is_applied():
         low, high = limits[name]
         assert re.search(rf"`{score}` (is )?{low:g} to {high:g}", text), score
     assert limits["space"] == limits["time"] == (0.0, 0.5)
+    assert f"`seam_time` at most {trust.LARGEST_SEAM:g}" in text
     assert f"{trust.LEAST_PIXELS} pixels" in text

@@ -127,7 +127,8 @@ def test_no_text_overlaps_and_all_can_be_read(which, request):
 
 
 @pytest.mark.parametrize(
-    "name", ["compare", "frame", "ranks", "receipt", "spectra", "spread"]
+    "name",
+    ["compare", "frame", "ranks", "receipt", "spectra", "spread", "spread_in_time"],
 )
 def test_picture_looks_as_it_did(drawn, name):
     from PIL import Image

@@ -289,6 +289,29 @@ def test_command_refuses_a_report_before_the_work(tmp_path):
     assert "fair CRPS" not in done.output
 
 
+def test_command_refuses_an_unwritable_report_before_the_work(tmp_path):
+    path = tmp_path / "event.nc"
+    event().to_dataset(name="pr").to_netcdf(path)
+    done = CliRunner().invoke(
+        main, ["evaluate", str(path), "--report", str(path / "r.html")]
+    )
+    assert done.exit_code == 2
+    assert "Choose a folder that you may write to" in done.output
+    assert "fair CRPS" not in done.output
+
+
+def test_disk_that_fills_leaves_the_older_report(judged, page, monkeypatch):
+    def fail(self, data):
+        raise OSError(28, "No space left on device")
+
+    before = page.read_bytes()
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
+    with pytest.raises(DataError, match=r"report\.html.*No space left.*Choose"):
+        judged.to_html(page)
+    monkeypatch.undo()
+    assert page.read_bytes() == before
+
+
 # in a browser
 
 

@@ -15,6 +15,8 @@ GOOD = {
     "wet_area_ratio": 1.0,
     "log_spectral_distance": 0.1,
     "temporal_spectral_distance": 0.1,
+    "seam_space": 1.0,
+    "seam_time": 1.0,
 }
 RIVALS = {"linear": {"fair_crps": 1.0}, "nearest": {"fair_crps": 1.2}}
 
@@ -52,6 +54,8 @@ def test_model_that_passes_everything_is_trusted():
         ("wet_area_ratio", 1.25, 1.26, "wet area"),
         ("log_spectral_distance", 0.5, 0.51, "space"),
         ("temporal_spectral_distance", 0.5, 0.51, "time"),
+        ("seam_space", 1.25, 1.26, "seams"),
+        ("seam_time", 1.25, 1.26, "seams"),
     ],
 )
 def test_each_range_ends_where_it_is_said(score, inside, outside, name):
@@ -104,11 +108,26 @@ def test_what_cannot_be_computed_is_said_and_does_not_fail():
     assert found.sentence.endswith("; not judged: time.")
 
 
+def test_worse_of_the_seams_decides():
+    found = verdict(seam_space=0.9, seam_time=1.3)
+    assert "seams (jumps between cells 0.90, between steps 1.30 of" in found.sentence
+    assert verdict(seam_space=math.inf).grade == "care"
+
+
+def test_seam_that_cannot_be_compared_is_left_out():
+    (seams,) = (c for c in verdict(seam_time=math.nan).checks if c.name == "seams")
+    assert seams.told == "jumps between cells 1.00 of the truth's"
+    assert seams.passed
+    unknown = verdict(seam_space=math.nan, seam_time=math.nan)
+    assert unknown.grade == "trust"
+    assert unknown.sentence.endswith("; not judged: seams.")
+
+
 def test_states_have_no_wet_area_and_no_extremes():
     found = verdict(is_rain=False, wet_area_ratio=9.0, q999_ratio=9.0)
     assert found.grade == "trust"
     names = {check.name for check in found.checks}
-    assert names == {"water", "skill", "spread", "space", "time"}
+    assert names == {"water", "skill", "spread", "space", "time", "seams"}
     assert "has 1 pixels" in verdict(is_rain=False, pixels=1).sentence
 
 

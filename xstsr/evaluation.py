@@ -57,6 +57,14 @@ class Protocol:
         are taken.
     boxes : int
         Boxes per event, wettest first.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> protocol = Protocol(realizations=2, methods=("rainfarm", "linear"))
+    >>> list(rain.stsr.evaluate(5, 3, protocol=protocol).table)
+    ['rainfarm', 'linear']
     """
 
     realizations: int = 8

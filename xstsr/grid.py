@@ -404,7 +404,20 @@ def unit_vectors(lat: Array, lon: Array) -> Floats:
 
 
 def lat_lon(vectors: Floats, like: Array) -> tuple[Floats, Floats]:
-    """Turn vectors of any length into degrees, longitudes in the range of others."""
+    """Turn vectors of any length into degrees, longitudes in the range of others.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (..., 3)
+        From the middle of the Earth.
+    like : ndarray, any shape
+        Longitudes [degrees].
+
+    Returns
+    -------
+    tuple of ndarray, each of shape (...)
+        Latitudes and longitudes [degrees].
+    """
     x, y, z = np.moveaxis(vectors, -1, 0)
     lat, lon = np.rad2deg(np.arctan2(z, np.hypot(x, y))), np.rad2deg(np.arctan2(y, x))
     return lat, lon % 360 if np.nanmax(like) > 180 else lon

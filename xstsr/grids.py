@@ -58,7 +58,7 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Return the numbers of rows and columns."""
+        """Return the shape (Y, X): numbers of rows and columns."""
         if self.edges is not None:
             return self.edges[0].size - 1, self.edges[1].size - 1
         rows, columns, _ = cast(Pair, self.corners)[0].shape
@@ -76,7 +76,7 @@ class Grid:
         return self.edges is not None and (true or self.crs is not None)
 
     def lat_lon(self) -> Pair | None:
-        """Return the latitudes and longitudes of the cells, (Y, X), if known."""
+        """Return the cells' latitudes and longitudes, shape (Y, X), if known."""
         if self.has_surface:
             labels = (np.asarray(self.coords[d].values, float) for d in self.dims)
             y, x = np.meshgrid(*labels, indexing="ij")
@@ -91,14 +91,14 @@ class Grid:
         return lat, lon
 
     def to_lat_lon(self, y: Floats, x: Floats) -> Pair:
-        """Turn coordinates on the surface into latitudes and longitudes."""
+        """Turn coordinates on the surface into latitudes and longitudes, any shape."""
         if self.crs is None:
             return y, x
         lon, lat = transform(x * self.metres, y * self.metres, self.crs, None)
         return lat, lon
 
     def from_lat_lon(self, lat: Floats, lon: Floats) -> Pair:
-        """Turn latitudes and longitudes into coordinates on the surface."""
+        """Turn latitudes and longitudes into coordinates on the surface, any shape."""
         if self.crs is None:
             return lat, lon
         x, y = transform(lon, lat, None, self.crs)
@@ -170,7 +170,7 @@ def read_grid(data: Labelled, name: str | None = None) -> Grid:
 
 
 def flat_lat_lon(coords: Mapping[str, xr.Variable]) -> dict[str, str]:
-    """Find two-dimensional true latitude and longitude.
+    """Find true latitude and longitude of shape (Y, X).
 
     Parameters
     ----------

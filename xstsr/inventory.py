@@ -72,6 +72,11 @@ def models() -> list[dict[str, Any]]:
     Raises
     ------
     CheckpointError : a bundled file is damaged.
+
+    Examples
+    --------
+    >>> [model["name"] for model in models()]
+    ['default']
     """
     from xstsr.diffusion.checkpoint import available, find, fingerprint, read_header
 

@@ -62,7 +62,9 @@ def upscale_blocks(
     )
 
 
-def upscale_now(job: Job, coarse: Array) -> Array:
+def upscale_now(
+    job: Job, coarse: Array, tick: Callable[[], object] = lambda: None
+) -> Array:
     """Refine a field in memory, window by window; as `upscale_blocks`, same bits.
 
     Parameters
@@ -71,6 +73,8 @@ def upscale_now(job: Job, coarse: Array) -> Array:
         What is asked for.
     coarse : ndarray, shape (*E, T, Y, X)
         In the user's units.
+    tick : callable
+        Is called after each window that is drawn.
 
     Returns
     -------
@@ -90,11 +94,13 @@ def upscale_now(job: Job, coarse: Array) -> Array:
             row.core_start * sy : row.core_stop * sy,
             column.core_start * sx : column.core_stop * sx,
         ]
-        _fill(target, job, fields[tile.stream], tile)
+        _fill(target, job, fields[tile.stream], tile, tick)
     return fine.reshape(job.count, *extra, *shape[-3:])
 
 
-def _fill(target: Array, job: Job, coarse: Array, tile: Tile) -> None:
+def _fill(
+    target: Array, job: Job, coarse: Array, tile: Tile, tick: Callable[[], object]
+) -> None:
     """Refine all windows of one tile into their place; shape (R, T t, y, x)."""
     plan, t = job.plan, job.request.factor[0]
     row, column = plan.rows[tile.row], plan.columns[tile.column]
@@ -105,6 +111,7 @@ def _fill(target: Array, job: Job, coarse: Array, tile: Tile) -> None:
         for i in windows:
             if i not in drawn:
                 drawn[i] = draw(job, coarse[surroundings(job, i, tile)], i, tile)
+                tick()
         cells = coarse[wanted.start : wanted.stop, own(row), own(column)]
         place = slice(frames.start * t, frames.stop * t)
         target[:, place] = join(job, frames, tile, drawn, cells)

@@ -31,6 +31,21 @@ class AssumptionWarning(UserWarning):
     """Metadata were missing or ambiguous, and xstsr chose; the text says how to say it.
 
     The same sentences are in `Meaning.notes` and in the output's ``xstsr_notes``.
+
+    Examples
+    --------
+    Make sure that nothing is assumed:
+
+    >>> import warnings
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount
+    >>> rain.attrs = {"units": "mm h-1", "standard_name": "rainfall_rate"}
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", xstsr.meaning.AssumptionWarning)
+    ...     rain.stsr.upscale(2, method="nearest")
+    Traceback (most recent call last):
+        ...
+    xstsr.meaning.AssumptionWarning: 'rainfall_amount' has no cell_methods in time; ...
     """
 
 

@@ -81,10 +81,11 @@ footer { color: #555; font-size: .875rem; margin: 2rem 0 1rem; }
 _RULE = (
     "Water must be kept to 1e-5 in every coarse cell, and the fair CRPS must be below "
     "every baseline's, or the model is not to be trusted here. If spread, extremes, "
-    "wet area and both spectra are in their ranges too, it is to be trusted; if one is "
-    "not, to be used with care, for what does not need it. Below 1000 wet pixels there "
-    "is no verdict. The field was averaged to the coarse grid and refined again, so "
-    "the verdict holds for fields like it, at this factor and this spacing."
+    "wet area, both spectra and the seams are in their ranges too, it is to be "
+    "trusted; if one is not, to be used with care, for what does not need it. Below "
+    "1000 wet pixels there is no verdict. The field was averaged to the coarse grid "
+    "and refined again, so the verdict holds for fields like it, at this factor and "
+    "this spacing."
 )
 
 
@@ -178,11 +179,12 @@ def _rows(sheet: Sheet) -> list[list["Figure"]]:
         for check in sheet.verdict.checks
     ]
     methods = list(sheet.scores)
-    table = [f"{'':<32}" + "".join(f"{method:>12}" for method in methods)]
+    wide = max(len(label) for _, label in _printed(sheet))
+    table = [" " * wide + "".join(f"{method:>12}" for method in methods)]
     for score, label in _printed(sheet):
         values = (_number(sheet.scores[method][score]) for method in methods)
-        table.append(f"{label:<32}" + "".join(f"{value:>12}" for value in values))
-    receipt = [f"{label:<32}{value}" for label, value in sheet.seen.receipt]
+        table.append(f"{label:<{wide}}" + "".join(f"{value:>12}" for value in values))
+    receipt = [f"{label:<{wide}}{value}" for label, value in sheet.seen.receipt]
     head = [f"{sheet.name}: judged on {sheet.basis}", "", *checks]
     curves = list(curve_figures(sheet.seen.curves).values())
     pairs = [curves[i : i + 2] for i in range(0, len(curves), 2)]
@@ -215,7 +217,7 @@ def _overview(sheets: Sequence[Sheet]) -> str:
 def _section(sheet: Sheet, index: int) -> str:
     verdict = sheet.verdict
     colour = _COLOURS[verdict.grade]
-    example = example_figure(sheet.seen.example, 2, 5.2)
+    example = example_figure(sheet.seen.example, 2, WIDTH / 2)
     drawn = {"The wettest moment of the truth, and what was made of it.": example}
     drawn |= curve_figures(sheet.seen.curves)
     boxes = "\n".join(

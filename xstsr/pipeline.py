@@ -10,6 +10,7 @@ diffusion, made to agree with X by the conservation transform (Defez et al. 2026
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.points import between
 from xstsr.prepare import prepare, read_factor
 from xstsr.preview import Preview
+from xstsr.progress import PATIENCE, ticking
 from xstsr.recipe import Recipe
 from xstsr.windows import Job, Mode, check_values
 
@@ -214,12 +216,15 @@ def run(asked: Asked) -> xr.DataArray:
 
 def _refine(asked: Asked) -> Any:
     """Run the plan: now for data in memory, later for chunked data."""
-    coarse, keep = asked.coarse, asked.keep_realization
+    coarse, job, keep = asked.coarse, asked.job, asked.keep_realization
     _check_memory(asked)
     if coarse.chunks is not None:
-        return upscale_blocks(asked.job, coarse.data, keep_realization=keep)
+        return upscale_blocks(job, coarse.data, keep_realization=keep)
     check_values(coarse.data, asked.meaning.kind)
-    fine = upscale_now(asked.job, coarse.data)
+    windows = asked.preview.tasks
+    done = count(1)
+    with ticking(0, windows, name=job.request.method, patience=PATIENCE) as tick:
+        fine = upscale_now(job, coarse.data, lambda: tick(next(done), windows))
     return fine if keep else fine[0]
 
 

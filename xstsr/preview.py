@@ -32,6 +32,14 @@ class Preview:
         Bytes per value.
     extra : tuple of int
         Sizes of the further dimensions.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> coarse = xstsr.open_demo().rainfall_amount[:6, :40, :30].stsr.coarsen(5, 3)
+    >>> preview = coarse.stsr.plan(5, 3, realizations=4, method="rainfarm")
+    >>> preview.shape, preview.nbytes
+    ((4, 6, 40, 30), 230400)
     """
 
     meaning: Meaning

@@ -55,7 +55,7 @@ class Weights:
 
     @cached_property
     def covered(self) -> Floats:
-        """Return the part of each target cell that the source covers; (Y, X)."""
+        """Return the part of each target cell that is covered, shape (Y, X)."""
         return self.product(np.ones(self.source_shape))
 
     def product(self, field: Floats) -> Floats:
@@ -64,7 +64,7 @@ class Weights:
         return flat.reshape(self.target_shape)
 
     def full(self) -> "Weights":
-        """Return the weights as one matrix, which these are."""
+        """Return the weights as one matrix of shape (targets, sources): these."""
         return self
 
 
@@ -79,17 +79,17 @@ class AxisWeights:
 
     @property
     def source_shape(self) -> Shape:
-        """Return the rows and columns of the source grid."""
+        """Return the shape (Y, X) of the source grid."""
         return self.y.shape[1], self.x.shape[1]
 
     @property
     def target_shape(self) -> Shape:
-        """Return the rows and columns of the target grid."""
+        """Return the shape (Y, X) of the target grid."""
         return self.y.shape[0], self.x.shape[0]
 
     @cached_property
     def covered(self) -> Floats:
-        """Return the part of each target cell that the source covers; (Y, X)."""
+        """Return the part of each target cell that is covered, shape (Y, X)."""
         rows, columns = (np.asarray(m.sum(axis=1)).ravel() for m in (self.y, self.x))
         covered: Floats = rows[:, None] * columns
         return covered
@@ -102,7 +102,7 @@ class AxisWeights:
         return made
 
     def full(self) -> Weights:
-        """Return the weights as one matrix."""
+        """Return the weights as one matrix, shape (target cells, source cells)."""
         from scipy import sparse
 
         matrix = sparse.csr_array(sparse.kron(self.y, self.x))

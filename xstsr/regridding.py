@@ -49,7 +49,7 @@ def regrid(
 
     Parameters
     ----------
-    da : DataArray
+    da : DataArray, shape (..., Y, X) in any order
         Rates, amounts or other means over cells, with one-dimensional axes or
         two-dimensional latitude and longitude; other dimensions are free. Chunked input
         stays lazy, in one chunk along space.
@@ -69,7 +69,7 @@ def regrid(
 
     Returns
     -------
-    DataArray
+    DataArray, shape (..., Y', X')
         Of the same units and dtype, with coordinates, bounds apart, and grid mapping of
         the target. Between grids on one surface areas are exact; from one projection to
         another to 1e-5 of a cell, and areas are those of the target's plane.
@@ -106,7 +106,8 @@ def regrid_dataset(
     Returns
     -------
     Dataset
-        The variable with bounds of all coordinates, cell areas and the grid mapping.
+        The variable, shape (..., Y', X'), with bounds of all coordinates, cell areas
+        and the grid mapping.
 
     Examples
     --------
@@ -134,7 +135,8 @@ def make_weights(
     Returns
     -------
     Dataset
-        In the layout of ESMF, with links ``row``, ``col`` and ``S`` from 1 on. Weights
+        In the layout of ESMF, with links ``row``, ``col`` and ``S`` of shape (n_s,),
+        counted from 1 on. Weights
         are parts of target cells: "conservative" to ``xesmf.Regridder(weights=...)``,
         "destarea" to ESMF.
 

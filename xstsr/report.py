@@ -51,6 +51,17 @@ class Evaluation:
         Curves, example and receipt, for the pictures.
     protocol : Protocol
         How it was judged.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> methods = ("rainfarm", "linear", "nearest")
+    >>> evaluation = rain.stsr.evaluate(5, 3, realizations=2, methods=methods)
+    >>> evaluation.where
+    's=5, t=3 (10 km to 2 km, 15 min to 5 min)'
+    >>> evaluation["fair_crps"].dims
+    ('method',)
     """
 
     name: str
@@ -273,6 +284,16 @@ def evaluate_events(
     Returns
     -------
     Report
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> methods = ("rainfarm", "linear", "nearest")
+    >>> protocol = Protocol(realizations=2, methods=methods, side=30, frames=6)
+    >>> report = evaluate_events([("Gothenburg", rain)], [(5, 3)], protocol, len)
+    >>> report.scores.fair_crps.dims
+    ('event', 'factor', 'method')
     """
     observers: dict[tuple[str, int, int], Observer] = {}
 
@@ -310,6 +331,17 @@ def write(evaluations: Sequence[Evaluation], path: str | Path) -> Path:
         written.
     PlotError
         Matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> methods = ("rainfarm", "linear", "nearest")
+    >>> evaluation = rain.stsr.evaluate(5, 3, realizations=2, methods=methods)
+    >>> with TemporaryDirectory() as folder:
+    ...     write([evaluation], f"{folder}/report.html").name
+    'report.html'
     """
     path = Path(path)
     check_targets([path])
@@ -341,7 +373,7 @@ def check_targets(paths: Iterable[Path]) -> None:
     Raises
     ------
     DataError
-        The suffix is another.
+        The suffix is another, or the folder cannot be written to.
     PlotError
         Matplotlib is not installed.
     """
@@ -350,6 +382,12 @@ def check_targets(paths: Iterable[Path]) -> None:
             raise DataError(
                 f"cannot write the report {str(path)!r}: its suffix is "
                 f"{path.suffix!r}. Name an .html or a .png file."
+            )
+        folder = next(p for p in path.absolute().parents if p.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise DataError(
+                f"cannot write the report {str(path)!r}: {str(folder)!r} is no folder "
+                "that can be written to. Choose a folder that you may write to."
             )
         require_matplotlib()
 

@@ -9,9 +9,11 @@ The scores of one evaluation come in, a verdict comes out. The rule:
    *do not trust*.
 3. The rest is asked of an ensemble that stands for the truth: **spread** over error
    from 0.8 to 1.25, **extremes** (the 99.9 % quantile over the truth's) from 0.75 to
-   1.33, **wet area** over the truth's from 0.8 to 1.25, and spectra in **space** and
-   **time** within half a decade of the truth's, that is a factor of three in power. If
-   all hold: *trust*. If not: *use with care*, for what does not need what fails.
+   1.33, **wet area** over the truth's from 0.8 to 1.25, spectra in **space** and
+   **time** within half a decade of the truth's, that is a factor of three in power, and
+   **seams**, the jumps between coarse cells and between coarse steps, at most 1.25 of
+   the truth's there. If all hold: *trust*. If not: *use with care*, for what does not
+   need what fails.
 
 Fields that are not rain have no wet area and no extremes of their own; for them 1. asks
 for 1000 pixels, and the last two of the ratios are left out. What cannot be computed,
@@ -31,6 +33,7 @@ Scores = Mapping[str, Mapping[str, float]]
 
 LEAST_PIXELS = 1000
 LARGEST_RESIDUAL = 1e-5
+LARGEST_SEAM = 1.25
 BELOW_ONE = math.nextafter(1.0, 0.0)
 
 HEADLINES: dict[Grade, str] = {
@@ -57,6 +60,12 @@ class Check:
         What the value is, as a phrase.
     needed : bool
         Whether a failure means "do not trust".
+
+    Examples
+    --------
+    >>> check = Check("spread", 1.4, 0.8, 1.25, "spread 1.40 of the error")
+    >>> check.passed, check.allowed
+    (False, '0.8 to 1.25')
     """
 
     name: str
@@ -95,6 +104,12 @@ class Verdict:
         Every part of the rule.
     sentence : str
         The verdict, and which part fails.
+
+    Examples
+    --------
+    >>> check = Check("spread", 1.4, 0.8, 1.25, "spread 1.40 of the error")
+    >>> Verdict("care", (check,), "Use it with care at s=4: spread fails.").headline
+    'Use it with care'
     """
 
     grade: Grade
@@ -208,7 +223,18 @@ def _checks(
     for name, score, low, high, words in ranges:
         value = float(own.get(score, math.nan))
         found.append(Check(name, value, low, high, words.format(value)))
-    return tuple(found)
+    return (*found, _seams(own))
+
+
+def _seams(own: Mapping[str, float]) -> Check:
+    """Judge the worse of the jumps in space and in time."""
+    named = {"cells": "seam_space", "steps": "seam_time"}
+    jumps = {name: float(own.get(score, math.nan)) for name, score in named.items()}
+    known = {name: jump for name, jump in jumps.items() if not math.isnan(jump)}
+    each = ", ".join(f"between {name} {jump:.2f}" for name, jump in known.items())
+    told = f"jumps {each} of the truth's" if known else "nothing to compare"
+    largest = max(known.values(), default=math.nan)
+    return Check("seams", largest, 0.0, LARGEST_SEAM, told)
 
 
 def _sentence(

@@ -367,6 +367,16 @@ def score_table(
         If the shapes of ``ensemble`` and ``truth`` disagree or no pixel is valid.
     FactorError
         If ``ensemble`` is not ``factor`` times ``coarse``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xstsr.blocks import block_mean
+    >>> draw = np.random.default_rng(0).gamma(0.5, 2.0, (3, 4, 8, 8))
+    >>> ensemble, truth = draw[1:], draw[0]
+    >>> table = score_table(ensemble, truth, block_mean(truth, (2, 4, 4)), (2, 4, 4))
+    >>> table["fair_crps"] < table["rmse"]
+    True
     """
     width = int(factor[-1]) | 1
     table = {

@@ -62,6 +62,15 @@ def animate(
         The fields cannot share a scale.
     PlotError
         What draws or writes is not installed, or ``path`` cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:3, :40, :30]
+    >>> with TemporaryDirectory() as folder:
+    ...     rain.stsr.plot.animate(f"{folder}/rain.gif").suffix
+    '.gif'
     """
     path = Path(path)
     write = _writer(path)

@@ -242,23 +242,34 @@ def _draw_power(
     axes.set(xscale="log", yscale="log")
     axes.invert_xaxis()
     if limit is not None:
-        axes.axvline(limit, color=FRAME, linewidth=0.9, linestyle=(0, (1, 1)))
-        axes.annotate(
-            "coarse grid ends",
-            (limit, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, -4),
-            textcoords="offset points",
-            rotation=90,
-            ha="left",
-            va="top",
-            fontsize=SMALL - 0.5,
-            color="#666666",
-            path_effects=_halo(),
-        )
+        _mark_limit(axes, limit)
+    low, high = axes.get_ylim()
+    if high < 30 * low and 1e-3 < low < high < 1e4:
+        _decimal_ticks(axes.yaxis)
     _legend(axes)
     _grid(axes)
     return True
+
+
+def _mark_limit(axes: Any, limit: float) -> None:
+    """Mark where the coarse grid ends, in the corner that falling curves leave free."""
+    axes.axvline(limit, color=FRAME, linewidth=0.9, linestyle=(0, (1, 1)))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.06)  # a line of text above the curves
+    longest, shortest = np.log(axes.get_xlim())
+    is_right = (np.log(limit) - longest) / (shortest - longest) > 0.6
+    axes.annotate(
+        "coarse grid ends",
+        (limit, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3 if is_right else 3, -3),
+        textcoords="offset points",
+        ha="right" if is_right else "left",
+        va="top",
+        fontsize=SMALL - 0.5,
+        color="#666666",
+        path_effects=_halo(),
+    )
 
 
 def _halo() -> list[Any]:

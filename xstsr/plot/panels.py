@@ -148,6 +148,16 @@ def side_by_side(
         The panels cannot share a colour scale.
     PlotError
         Matplotlib is not installed, or ``path`` cannot be written.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> truth = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> coarse = truth.stsr.coarsen(s=5, t=3)
+    >>> smooth = coarse.stsr.upscale(s=5, t=3, method="linear")
+    >>> figure = side_by_side({"linear": smooth, "truth": truth}, frames=[4])
+    >>> [axes.get_title() for axes in figure.axes]
+    ['linear', 'truth', '']
     """
     series = read_alike(dict(panels))
     for title, one in series.items():

@@ -74,6 +74,16 @@ def spectra(
     ------
     DataError, UnitError, PlotError
         As `xstsr.plot.compare`.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> truth = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> coarse = truth.stsr.coarsen(s=5, t=3)
+    >>> fine = coarse.stsr.upscale(s=5, t=3, method="rainfarm", realizations=4)
+    >>> figure = fine.stsr.plot.spectra(coarse, truth)
+    >>> [axes.get_title() for axes in figure.axes]
+    ['power spectrum in space', 'power spectrum in time']
     """
     series = read(fine, "fine")
     others = {"coarse": coarse, "truth": truth}
@@ -134,6 +144,15 @@ def rank_histogram(
         One realization, or different grids; else as `xstsr.plot.compare`.
     UnitError, PlotError
         As `xstsr.plot.compare`.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> truth = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> coarse = truth.stsr.coarsen(s=5, t=3)
+    >>> fine = coarse.stsr.upscale(s=5, t=3, method="rainfarm", realizations=4)
+    >>> fine.stsr.plot.rank_histogram(truth).axes[0].get_title()
+    'rank of the truth among 4 realizations'
     """
     series, ensemble, known = _ensemble_and_truth(fine, truth)
     shares = diagnostics.rank_histogram(ensemble, known, _RAIN.get(series.units))
@@ -174,6 +193,15 @@ def spread(
         One realization, or different grids; else as `xstsr.plot.compare`.
     UnitError, PlotError
         As `xstsr.plot.compare`.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> truth = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> coarse = truth.stsr.coarsen(s=5, t=3)
+    >>> fine = coarse.stsr.upscale(s=5, t=3, method="rainfarm", realizations=4)
+    >>> fine.stsr.plot.spread(truth).axes[1].get_title()
+    'spread and error'
     """
     series, ensemble, known = _ensemble_and_truth(fine, truth)
     variance = ensemble.var(axis=0, ddof=1)
@@ -219,6 +247,15 @@ def receipt(
         The grids do not match.
     DataError, PlotError
         As `xstsr.plot.compare`.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> truth = xstsr.open_demo().rainfall_amount[:6, :40, :30]
+    >>> coarse = truth.stsr.coarsen(s=5, t=3)
+    >>> fine = coarse.stsr.upscale(s=5, t=3, method="rainfarm", realizations=4)
+    >>> fine.stsr.plot.receipt(coarse).axes[0].get_title()
+    'largest residual of each cell'
     """
     slip = check(fine, coarse)
     rough = read(coarse, "coarse")

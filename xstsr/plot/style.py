@@ -27,7 +27,17 @@ Floats = NDArray[np.float64]
 
 
 class PlotError(XstsrError):
-    """A picture cannot be drawn or written: something is not installed or allowed."""
+    """A picture cannot be drawn or written: something is not installed or allowed.
+
+    Examples
+    --------
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount[:3, :9, :9]
+    >>> rain.stsr.plot.compare(rain, path=f"{xstsr.__file__}/is/no/folder.png")
+    Traceback (most recent call last):
+        ...
+    xstsr.plot.style.PlotError: cannot write '...folder.png': ... Choose a folder ...
+    """
 
 
 RAIN_LEVELS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)

@@ -29,7 +29,7 @@ CAPTIONS = (
     "Extremes at the right: how heavy is the heaviest share of the rain?",
 )
 _MARGIN = 40  # pixels
-_LINE = 0.17  # inches, a line of text
+_HEAD_LINE, _LINE = 0.21, 0.142  # inches, a line of text
 
 
 def example_figure(columns: Sequence[Column], across: int, width: float) -> "Figure":
@@ -83,7 +83,8 @@ def text_figure(title: str, lines: Sequence[str]) -> "Figure":
         Kept as they are.
     """
     head = wrap(title, 92)
-    height = (len(head) + len(lines) + 1.5) * _LINE
+    below = 0.06 + (len(head) + 0.5) * _HEAD_LINE
+    height = below + len(lines) * _LINE + 0.2
     figure = new_figure(height)
     figure.set_layout_engine("none")
     style: dict[str, Any] = {
@@ -92,10 +93,14 @@ def text_figure(title: str, lines: Sequence[str]) -> "Figure":
         "color": INK,
         "linespacing": 1.35,
     }
-    figure.text(0.03, 1 - 0.4 * _LINE / height, "\n".join(head), fontsize=10.5, **style)
-    below = 1 - (len(head) * 1.25 + 0.6) * _LINE / height
+    figure.text(0.03, 1 - 0.06 / height, "\n".join(head), fontsize=10.5, **style)
     figure.text(
-        0.03, below, "\n".join(lines), fontsize=SMALL, family="monospace", **style
+        0.03,
+        1 - below / height,
+        "\n".join(lines),
+        fontsize=SMALL,
+        family="monospace",
+        **style,
     )
     return figure
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from xstsr.diffusion.checkpoint import beside
 from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.errors import CheckpointError
+from xstsr.progress import bar_class, is_watched
 from xstsr.training.config import Config
 from xstsr.training.devices import open_fabric
 from xstsr.training.events import Event
@@ -325,14 +325,14 @@ class Run:
             return False
         return bool(self.fabric.broadcast(time.monotonic() - begin > 60 * minutes))
 
-    def _bar(self) -> "tqdm[None]":
+    def _bar(self) -> Any:
         """Show a bar in terminals and notebooks, and nothing elsewhere."""
-        return tqdm(
+        return bar_class()(
             total=self.total,
             initial=self.step,
             desc="training",
             unit="step",
-            disable=None if self.fabric.is_global_zero else True,
+            disable=not (self.fabric.is_global_zero and is_watched()),
         )
 
 
