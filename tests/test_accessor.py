@@ -11,7 +11,7 @@ import xarray as xr
 
 import xstsr
 from tests.strategies import make, make_dataset
-from xstsr import accessor, accumulations, pipeline, regridding, water
+from xstsr import accessor, accumulations, pipeline, regridding, store, water
 
 ARRAY, DATASET = accessor.DataArrayAccessor, accessor.DatasetAccessor
 DELEGATES = [  # accessor, method, module, function, arguments
@@ -22,6 +22,7 @@ DELEGATES = [  # accessor, method, module, function, arguments
     (ARRAY, "plan", pipeline, "plan", (2, 3)),
     (ARRAY, "regrid", regridding, "regrid", ("target",)),
     (ARRAY, "deaccumulate", accumulations, "deaccumulate", ()),
+    (ARRAY, "to_zarr", store, "to_zarr", ("fine.zarr", 2, 3)),
     (DATASET, "upscale", pipeline, "upscale_dataset", ("pr", 2, 3)),
     (DATASET, "coarsen", water, "coarsen_dataset", ("pr", 2, 3)),
     (DATASET, "conserve", water, "conserve_dataset", ("pr", "coarse")),
