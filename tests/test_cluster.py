@@ -211,7 +211,8 @@ def test_running_scheduler_is_used(client):
         assert other is not client
 
 
-def test_unreachable_scheduler_is_refused():
+def test_unreachable_scheduler_is_refused(monkeypatch):
+    monkeypatch.setattr(clusters, "REACH", 1)
     with (
         pytest.raises(XstsrError, match=r"cannot reach .* at 'tcp://127\.0\.0\.1:9'"),
         cluster(None, "tcp://127.0.0.1:9"),
