@@ -95,6 +95,17 @@ def test_every_public_method_is_documented(cls):
         assert inspect.getdoc(getattr(cls, name))
 
 
+def test_variable_of_a_dataset_is_handed_to_the_store(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(store, "to_zarr", lambda *a, **k: seen.update(args=a, kwargs=k))
+    ds = make_dataset()
+    ds.stsr.to_zarr("pr", "fine.zarr", 2, 3, seed=1)
+    assert seen == {
+        "args": (ds, "fine.zarr", 2, 3),
+        "kwargs": {"name": "pr", "seed": 1},
+    }
+
+
 def test_options_of_a_dataset_reach_the_work():
     """`upscale_dataset` takes most of them on trust: a wrong turn would be silent."""
     recipe = xstsr.Recipe(0.02, 5, taper=0.1)
