@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 BENCHMARKS := skill heldout seams recipe ablations
-.PHONY: help demo test lint docs bench format clean $(BENCHMARKS)
+.PHONY: help demo test lint docs bench kills format clean $(BENCHMARKS)
 
 # What the benchmarks read: test/ to report, val/ to choose.
 skill heldout: DATA ?= ../shared/data/test
@@ -28,6 +28,7 @@ help:
 	@echo "make recipe     what beta, L and f do, on ../shared/data/val"
 	@echo "make ablations  train small models that lack one thing each; stop and go on as you like"
 	@echo "                these write benchmarks/*.md (DATA=../shared/data/val and OUT=FILE to choose)"
+	@echo "make kills   kill a run at twenty random moments, go on, and compare every byte"
 	@echo "make format  let ruff rewrite the files"
 	@echo "make clean   remove .venv, caches and the demo's output"
 
@@ -65,6 +66,9 @@ bench: $(STAMP)
 
 $(BENCHMARKS): $(STAMP)
 	$(BIN)/python -m benchmarks.$@ $(DATA) --out $(or $(OUT),benchmarks/$@.md) $(ARGS)
+
+kills: $(STAMP)
+	$(BIN)/python -m benchmarks.kills --out $(or $(OUT),benchmarks/kills.md) $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -22,18 +22,21 @@ FACTORS = (2, 3)
 CALL = {"method": "rainfarm", "realizations": 6, "seed": 5}
 
 
-def rain(frames: int = 470, rows: int = 3, columns: int = 4) -> xr.DataArray:
-    """Intermittent hourly rain that begins in the middle of a window."""
+def rain(frames: int = 120, rows: int = 3, columns: int = 4) -> xr.DataArray:
+    """Intermittent hourly rain that begins in the middle of a window.
+
+    With `CALL` it makes six blocks: three chunks of time, realizations 0-3 and 4-5.
+    """
     rng = np.random.default_rng(0)
     values = np.maximum(rng.gamma(0.5, 2.0, (frames, rows, columns)) - 0.3, 0)
     da = make(values, grid="metres")
     return da.assign_coords(time=da.time + np.timedelta64(5, "h")).chunk(time=100)
 
 
-def grow(path: str, scheduler: str, **call: object) -> None:
+def grow(path: str, scheduler: str, frames: int = 120, **call: object) -> None:
     """Write a store, or go on with it."""
     with dask.config.set(scheduler=scheduler, num_workers=2):
-        to_zarr(rain(), path, *FACTORS, **CALL | {"resume": True} | call)
+        to_zarr(rain(frames), path, *FACTORS, **CALL | {"resume": True} | call)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import xarray as xr
 
 import xstsr
 from tests.strategies import make, make_dataset
-from xstsr import accessor, accumulations, pipeline, regridding, water
+from xstsr import accessor, accumulations, pipeline, regridding, store, water
 
 ARRAY, DATASET = accessor.DataArrayAccessor, accessor.DatasetAccessor
 DELEGATES = [  # accessor, method, module, function, arguments
@@ -22,6 +22,7 @@ DELEGATES = [  # accessor, method, module, function, arguments
     (ARRAY, "plan", pipeline, "plan", (2, 3)),
     (ARRAY, "regrid", regridding, "regrid", ("target",)),
     (ARRAY, "deaccumulate", accumulations, "deaccumulate", ()),
+    (ARRAY, "to_zarr", store, "to_zarr", ("fine.zarr", 2, 3)),
     (DATASET, "upscale", pipeline, "upscale_dataset", ("pr", 2, 3)),
     (DATASET, "coarsen", water, "coarsen_dataset", ("pr", 2, 3)),
     (DATASET, "conserve", water, "conserve_dataset", ("pr", "coarse")),
@@ -92,6 +93,17 @@ def test_every_public_method_is_documented(cls):
     assert listed <= public_methods(cls)
     for name in public_methods(cls):
         assert inspect.getdoc(getattr(cls, name))
+
+
+def test_variable_of_a_dataset_is_handed_to_the_store(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(store, "to_zarr", lambda *a, **k: seen.update(args=a, kwargs=k))
+    ds = make_dataset()
+    ds.stsr.to_zarr("pr", "fine.zarr", 2, 3, seed=1)
+    assert seen == {
+        "args": (ds, "fine.zarr", 2, 3),
+        "kwargs": {"name": "pr", "seed": 1},
+    }
 
 
 def test_options_of_a_dataset_reach_the_work():

@@ -33,6 +33,7 @@ ARRAY_ROOMS = {
 # these stand on the pipeline; everything else stands under it
 UPPER_ROOMS = {
     "accessor",
+    "batch",
     "cli",
     "demo",
     "evaluation",

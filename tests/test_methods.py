@@ -234,6 +234,13 @@ def test_missing_gpu_is_refused(monkeypatch):
         methods.choose_device("cuda:1")
 
 
+def test_gpus_of_a_cluster_are_left_to_its_workers(monkeypatch):
+    """The machine that asks may have none."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(methods, "current_client", lambda: "a client")
+    assert methods.choose_device("cuda") == "cuda"
+
+
 @pytest.mark.parametrize(("there", "chosen"), [(True, "cuda"), (False, "cpu")])
 def test_device_is_a_gpu_where_there_is_one(monkeypatch, there, chosen):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)

@@ -11,11 +11,11 @@ from xstsr.data import open_demo
 from xstsr.pipeline import upscale
 from xstsr.recipe import Recipe
 from xstsr.regridding import regrid
+from xstsr.store import to_zarr
 from xstsr.water import check, coarsen, conserve
 
 if TYPE_CHECKING:
     from xstsr.diffusion.checkpoint import load_model
-    from xstsr.store import to_zarr
     from xstsr.training import train
 
 __version__ = "0.1.0"
@@ -40,15 +40,11 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs torch or zarr when it is first asked for."""
+    """Import what needs torch when it is first asked for."""
     if name == "load_model":
         from xstsr.diffusion.checkpoint import load_model
 
         return load_model
-    if name == "to_zarr":
-        from xstsr.store import to_zarr
-
-        return to_zarr
     if name == "train":
         from xstsr.training import train
 

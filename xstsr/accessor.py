@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import xarray as xr
 
-from xstsr import accumulations, pipeline, plot, portrait, regridding, report, water
+from xstsr import (
+    accumulations,
+    pipeline,
+    plot,
+    portrait,
+    regridding,
+    report,
+    store,
+    water,
+)
 from xstsr.preview import Preview
 from xstsr.receipt import Receipt
 from xstsr.regridding import Target
@@ -18,18 +27,22 @@ if TYPE_CHECKING:
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _options_of(function: Callable[..., Any]) -> Callable[[_Method], _Method]:
-    """Show the options of a function in the signature of a method that passes them on.
+def _options_of(*functions: Callable[..., Any]) -> Callable[[_Method], _Method]:
+    """Show the options of functions in the signature of a method that passes them on.
 
     Notebooks and editors complete from it.
     """
 
     def decorate(method: _Method) -> _Method:
         own = inspect.signature(method)
-        options = inspect.signature(function).parameters.values()
         parameters = [
             *(p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD),
-            *(p for p in options if p.kind is p.KEYWORD_ONLY),
+            *(
+                p
+                for function in functions
+                for p in inspect.signature(function).parameters.values()
+                if p.kind is p.KEYWORD_ONLY and p.name not in own.parameters
+            ),
         ]
         signed: Any = method
         signed.__signature__ = own.replace(parameters=parameters)
@@ -87,6 +100,13 @@ class DataArrayAccessor:
     def plan(self, s: int, t: int = 1, **options: Any) -> Preview:
         """Tell what `upscale` would do, and compute nothing."""
         return pipeline.plan(self._da, s, t, **options)
+
+    @_options_of(store.to_zarr, pipeline.upscale)
+    def to_zarr(
+        self, path: str | Path, s: int, t: int = 1, **options: Any
+    ) -> xr.Dataset:
+        """Refine and write window by window, resumable: `xstsr.to_zarr`."""
+        return store.to_zarr(self._da, path, s, t, **options)
 
     @_options_of(report.evaluate)
     def evaluate(self, s: int, t: int = 1, **options: Any) -> report.Evaluation:
@@ -206,6 +226,13 @@ class DatasetAccessor:
     def plan(self, name: str, s: int, t: int = 1, **options: Any) -> Preview:
         """Tell what `upscale` would do, and compute nothing."""
         return pipeline.plan_dataset(self._ds, name, s, t, **options)
+
+    @_options_of(store.to_zarr, pipeline.upscale)
+    def to_zarr(
+        self, name: str, path: str | Path, s: int, t: int = 1, **options: Any
+    ) -> xr.Dataset:
+        """Refine a variable and write it, resumable: `xstsr.to_zarr`."""
+        return store.to_zarr(self._ds, path, s, t, name=name, **options)
 
     def __repr__(self) -> str:
         return repr(portrait.of_dataset(self._ds))

@@ -1,7 +1,8 @@
 """The command line: ``xstsr COMMAND``.
 
 Commands parse and delegate; each imports what it needs when it runs. Exit status: 0 if
-all went well, 2 for bad usage or bad input (one message on stderr), 1 for the rest.
+all went well, 2 for bad usage or bad input (one message on stderr), 3 for a run that
+was stopped and can be gone on with (``--resume``), 1 for the rest.
 """
 
 import json
@@ -13,32 +14,38 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from xstsr.errors import XstsrError
+from xstsr.console import Log
+from xstsr.errors import StoppedError, XstsrError
 from xstsr.meaning import AssumptionWarning
 from xstsr.methods import METHODS, STOCHASTIC
+from xstsr.parameters import find_files, read_chunks, set_form
 from xstsr.pipeline import Method
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from xstsr.preview import Preview
+
+BAD, STOPPED = 2, 3  # exit status
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
+        log = ctx.obj = Log()
+
+        def show(message: Warning | str, *where: object, **more: object) -> None:
+            """Tell what was assumed without the line of source that warned."""
+            log.tell("note", str(message))
+
         with warnings.catch_warnings():
             warnings.simplefilter("default", AssumptionWarning)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show
             try:
                 return super().invoke(ctx)
             except XstsrError as error:
-                click.echo(f"xstsr: {error}", err=True)
-                ctx.exit(2)
-
-
-def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
-    """Tell what was assumed without the line of source that warned."""
-    click.echo(f"note: {message}", err=True)
+                log.tell("error", str(error))
+                ctx.exit(STOPPED if isinstance(error, StoppedError) else BAD)
 
 
 def _options(*decorators: Callable[[_Command], _Command]) -> Callable[..., Any]:
@@ -159,31 +166,76 @@ def demo(
 
 
 @main.command()
-@_field
+@click.argument("sources", nargs=-1, required=True, callback=find_files)
 @click.argument("target", type=click.Path(path_type=Path))
+@click.option("--var", "name", help="Variable. Default: the only 3-D one.")
 @_factors
 @_refinement
 @_sampling
-@click.option("--overwrite", is_flag=True, help="Replace TARGET if it exists.")
+@click.option(
+    "--chunks",
+    metavar="DIM=N,...",
+    callback=read_chunks,
+    help="Of the input. Default: as stored.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes to start here.")
+@click.option("--scheduler", help="Dask cluster to work on, as tcp://host:8786.")
+@click.option("--resume", is_flag=True, help="Go on, or add realizations.")
+@click.option("--overwrite", is_flag=True, help="Replace TARGET once all is written.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["bar", "lines", "json"]),
+    default="bar",
+    show_default=True,
+    callback=set_form,
+    expose_value=False,
+    is_eager=True,
+    help="On stderr: a bar in a terminal, lines with times, or JSON.",
+)
 @_json
+@click.pass_obj
 def upscale(
-    source: Path,
+    log: Log,
+    /,
+    sources: list[Path],
     name: str | None,
     target: Path,
+    chunks: dict[str, int] | None,
+    workers: int | None,
+    scheduler: str | None,
+    resume: bool,
     overwrite: bool,
+    dry_run: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Refine a variable of SOURCE and write it to TARGET (.zarr or .nc)."""
-    from xstsr.files import check_target, open_variable, write
+    """Refine a variable of SOURCES and write it to TARGET (.zarr or .nc).
 
-    check_target(target, overwrite=overwrite)
-    dataset, name = open_variable(source, name)
-    fine = dataset.stsr.upscale(name, **choices)
-    write(fine, target, overwrite=overwrite)
-    click.echo(f"wrote {target}", err=True)
+    SOURCES are files or patterns that follow each other in time. A run that was
+    stopped by Ctrl-C, a batch system, a full disk or a lost worker has exit status 3
+    and goes on with --resume, to the same bytes.
+    """
+    for one, other in (("--workers", "--scheduler"), ("--resume", "--overwrite")):
+        if all(click.get_current_context().params[o.strip("-")] for o in (one, other)):
+            raise click.UsageError(f"{one} and {other} exclude each other: choose one.")
+    from xstsr.batch import refine_into
+    from xstsr.cluster import cluster
+    from xstsr.files import check_target, open_files
+
+    check_target(target, overwrite=overwrite or resume)
+    dataset, name = open_files(sources, name, chunks)
+    if dry_run:
+        _print_plan(dataset.stsr.plan(name, **choices), as_json=as_json)
+        return
+    choices |= {"resume": resume, "overwrite": overwrite}
+    with cluster(workers, scheduler):
+        fine = refine_into(dataset, name, target, progress=log.progress(), **choices)
+    log.tell("wrote", str(target), target=str(target))
     if as_json:
-        click.echo(json.dumps(_summary(fine[name], target), indent=2))
+        told = _summary(fine[name], target)
+        # attributes that were read back are numbers of numpy
+        click.echo(json.dumps(told, indent=2, default=lambda number: number.item()))
 
 
 @main.command()
@@ -197,7 +249,10 @@ def plan(source: Path, name: str | None, as_json: bool, **choices: Any) -> None:
     from xstsr.files import open_variable
 
     dataset, name = open_variable(source, name)
-    preview = dataset.stsr.plan(name, **choices)
+    _print_plan(dataset.stsr.plan(name, **choices), as_json=as_json)
+
+
+def _print_plan(preview: "Preview", *, as_json: bool) -> None:
     click.echo(json.dumps(preview.to_dict(), indent=2) if as_json else preview)
 
 

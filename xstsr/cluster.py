@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds to wait for workers where none are left
 LOOK = 2.0  # seconds between looks
+REACH = 10  # seconds to wait for a scheduler
 
 
 def current_client() -> "Client | None":
@@ -180,7 +181,7 @@ def cluster(workers: int | None, address: str | None) -> "Iterator[Client | None
         ) from error
     if address is not None:
         try:
-            client = Client(address, timeout=10)
+            client = Client(address, timeout=REACH)
         except (OSError, TimeoutError, ValueError) as error:
             raise XstsrError(
                 f"cannot reach a Dask scheduler at {address!r}: {error}. Check the "

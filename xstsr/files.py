@@ -4,19 +4,82 @@ Resumable writing of large results is another matter: see `xstsr.store`.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import xarray as xr
 
+from xstsr.cf_axes import find_axes
 from xstsr.errors import DataError
 
-__all__ = ["beside", "check_target", "open_variable", "write"]
+__all__ = ["beside", "check_target", "open_files", "open_variable", "write"]
+
+Chunks = Mapping[str, int]
 
 
-def open_variable(path: Path, name: str | None = None) -> tuple[xr.Dataset, str]:
+def open_files(
+    paths: Sequence[Path], name: str | None = None, chunks: Chunks | None = None
+) -> tuple[xr.Dataset, str]:
+    """Open files that hold one variable of one grid, one after the other in time.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        In any order.
+    name : str, optional
+        The variable. Default: the only one with three dimensions or more.
+    chunks : mapping of str to int, optional
+        Steps and cells of a piece. Default: as the files are stored.
+
+    Returns
+    -------
+    dataset, name : the Dataset, backed by dask, and the variable's name.
+
+    Raises
+    ------
+    DataError : a file cannot be read, it is not clear which variable is meant, or files
+        disagree on the grid, the units or the calendar, or overlap in time.
+    """
+    opened = [(path, *open_variable(path, name, chunks)) for path in paths]
+    first_path, first, name = opened[0]
+    if len(opened) == 1:
+        return first, name
+    time = find_axes(first[name]).time
+    for path, dataset, found in opened[1:]:
+        told = _differences(first[name], dataset[found], time)
+        if told:
+            raise DataError(
+                f"cannot join {str(path)!r} to {str(first_path)!r}: {'; '.join(told)}. "
+                "Pass files of one variable on one grid."
+            )
+    opened.sort(key=lambda item: item[1][time].values[0])
+    for (before, left, _), (after, right, _) in pairwise(opened):
+        last, next_one = left[time].values[-1], right[time].values[0]
+        if last >= next_one:
+            raise DataError(
+                f"cannot join {str(after)!r} to {str(before)!r}: one begins at "
+                f"{next_one}, and the other ends at {last}. Pass files that do not "
+                "overlap in time."
+            )
+    joined = xr.concat(
+        [dataset for _, dataset, _ in opened],
+        time,
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="override",
+        combine_attrs="override",
+    )
+    return joined, name
+
+
+def open_variable(
+    path: Path, name: str | None = None, chunks: Chunks | None = None
+) -> tuple[xr.Dataset, str]:
     """Open a NetCDF file or a Zarr store and find the variable to work on.
 
     Parameters
@@ -25,6 +88,8 @@ def open_variable(path: Path, name: str | None = None) -> tuple[xr.Dataset, str]
         What `xarray.open_dataset` can open.
     name : str, optional
         The variable. Default: the only one with three dimensions or more.
+    chunks : mapping of str to int, optional
+        Steps and cells of a piece. Default: as the file is stored.
 
     Returns
     -------
@@ -35,13 +100,19 @@ def open_variable(path: Path, name: str | None = None) -> tuple[xr.Dataset, str]
     DataError : the file cannot be read, or it is not clear which variable is meant.
     """
     try:
-        dataset = xr.open_dataset(path, chunks={})
+        dataset = xr.open_dataset(path, chunks=dict(chunks or {}))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = str(error).strip().partition("\n")[0]
         raise DataError(
             f"cannot read {str(path)!r}: {first}. Pass a complete NetCDF file or Zarr "
             "store."
         ) from error
+    unknown = sorted(set(chunks or ()) - set(map(str, dataset.sizes)))
+    if unknown:
+        raise DataError(
+            f"cannot chunk {str(path)!r} along {unknown}: its dimensions are "
+            f"{list(map(str, dataset.sizes))}. Name some of these."
+        )
     fields = [str(v) for v in dataset.data_vars if dataset[v].ndim >= 3]
     if name is None and len(fields) == 1:
         return dataset, fields[0]
@@ -135,3 +206,33 @@ def beside(path: Path) -> Iterator[Path]:
                 shutil.rmtree(rest)
             else:
                 rest.unlink(missing_ok=True)
+
+
+def _differences(first: xr.DataArray, other: xr.DataArray, time: str) -> list[str]:
+    """Say in what two fields differ that ought to follow each other in time."""
+    pairs = [("variable", first.name, other.name), ("units", *_units(first, other))]
+    if first.dims != other.dims:
+        return [f"dimensions are {other.dims}, not {first.dims}"]
+    told = [f"{key}: {now!r}, not {was!r}" for key, was, now in pairs if was != now]
+    kinds = [type(da[time].values.flat[0]).__name__ for da in (first, other)]
+    calendars = [da[time].dt.calendar for da in (first, other)]
+    if calendars[0] != calendars[1] or kinds[0] != kinds[1]:
+        told.append(f"calendar: {calendars[1]!r}, not {calendars[0]!r}")
+    for dim in first.dims:
+        sizes = first.sizes[dim], other.sizes[dim]
+        if dim != time and sizes[0] != sizes[1]:
+            told.append(f"grid: {sizes[1]} cells along {dim!r}, not {sizes[0]}")
+    if told:
+        return told
+    fixed = [str(key) for key, c in first.coords.items() if time not in c.dims]
+    return [
+        f"grid: other values of {key!r}"
+        for key in fixed
+        if key not in other.coords
+        or not np.array_equal(first[key].values, other[key].values)
+    ]
+
+
+def _units(*fields: xr.DataArray) -> tuple[object, ...]:
+    """Units as they are written."""
+    return tuple(field.attrs.get("units") for field in fields)

@@ -16,6 +16,7 @@ be killed at any moment: what has no line is computed again.
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,6 +81,15 @@ class Journal:
             ) from error
         return found
 
+    def clear(self) -> None:
+        """Make room for another run; what says that there is one goes first."""
+        (self.folder / "call.json").unlink(missing_ok=True)
+        for part in self.folder.iterdir():
+            if part.is_dir():
+                shutil.rmtree(part)
+            elif part.name != "lock":
+                part.unlink()
+
     def begin(self, call: Mapping[str, Any]) -> None:
         """Write what was asked for, whole or not at all."""
         (self.folder / "journal").mkdir(exist_ok=True)
@@ -136,7 +146,11 @@ class Journal:
             ) from error
         try:
             _lock(number, self.folder)
-            yield
+            try:
+                yield
+            finally:
+                if [path.name for path in self.folder.glob("*")] == ["lock"]:
+                    shutil.rmtree(self.folder, ignore_errors=True)
         finally:
             os.close(number)
 
@@ -179,6 +193,9 @@ def _lock(number: int, folder: Path) -> None:
         return
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # who held it before may have finished, and removed the file
+        if not os.path.samestat(os.fstat(number), os.stat(folder / "lock")):
+            raise FileNotFoundError("it has just finished")
     except OSError as error:
         raise StoreError(
             f"cannot write to {str(folder)!r}: another process is writing to it "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xstsr import baselines
+from xstsr.cluster import current_client
 from xstsr.devices import batch_size, in_batches, turn
 from xstsr.errors import CheckpointError, XstsrError
 from xstsr.memory import evaluation_bytes
@@ -215,8 +216,10 @@ def choose_device(device: str | None) -> str:
             f"cannot run on device={device!r}: there is no such kind. Pass 'cpu', "
             "'cuda' or 'cuda:1'."
         ) from error
+    if wanted.type != "cuda" or current_client() is not None:
+        return device  # a cluster's workers are asked before they write
     count = torch.cuda.device_count()
-    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+    if (wanted.index or 0) >= count:
         raise XstsrError(
             f"cannot run on device={device!r}: this torch ({torch.__version__}) sees "
             f"{count} GPUs. Pass device='cpu', or install a CUDA build of torch."

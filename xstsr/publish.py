@@ -1,16 +1,62 @@
-"""From a growing store to a finished one: root metadata last, and one rename."""
+"""From a layout to a finished store: root metadata last, and one rename."""
 
 import json
 import shutil
+from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from xstsr.journal import Journal, sync
 
+if TYPE_CHECKING:
+    import xarray as xr
+    from zarr.core.buffer import Buffer
+
 CALL = "xstsr_call"  # attribute of a finished store: what was asked for, as JSON
 METADATA = (".zarray", ".zattrs")
 ROOT = (".zgroup", ".zattrs")
+
+
+def lay_out(
+    journal: Journal, ds: "xr.Dataset", chunks: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Write a store's metadata and all that is not lazy; its root metadata apart.
+
+    Parameters
+    ----------
+    journal : Journal
+        Of the store.
+    ds : Dataset
+        What the store will hold.
+    chunks : mapping of str to tuple of int
+        Sizes of the chunks of some variables.
+    """
+    from zarr.storage import MemoryStore
+
+    files: dict[str, Buffer] = {}
+    # format 3 has no consolidated metadata, and xarray warns when they lack
+    ds.to_zarr(
+        MemoryStore(files),
+        compute=False,
+        zarr_format=2,
+        consolidated=False,
+        encoding={name: {"chunks": sizes} for name, sizes in chunks.items()},
+    )
+    for name, content in files.items():
+        path = journal.store / name
+        if name in ROOT:
+            path = journal.root / name.removeprefix(".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.to_bytes())
+        sync(path)
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a folder is a Zarr group or array, of either format."""
+    names = (".zgroup", ".zarray", "zarr.json")
+    return any((path / name).is_file() for name in names)
 
 
 def call_of(target: Path) -> dict[str, Any] | None:
@@ -43,7 +89,8 @@ def publish(journal: Journal, target: Path, name: str) -> None:
         target.rename(target.with_name(f".{target.name}-{uuid4().hex[:12]}-old"))
     journal.store.rename(target)
     sync(target.parent)
-    for rest in (journal.folder, *target.parent.glob(f".{target.name}-*-old")):
+    replaced = target.parent.glob(f".{escape(target.name)}-*-old")
+    for rest in (journal.folder, *replaced):
         shutil.rmtree(rest, ignore_errors=True)
 
 
@@ -69,8 +116,9 @@ def merge(journal: Journal, target: Path, name: str) -> None:
             if source.exists():
                 source.replace(target / name / chunk)
     sync(target / name)
-    # one chunk holds the numbers of all: readers of the old metadata take the first
-    renewed = ["realization/0"]
+    # a chunk holds the numbers of many: readers of the old metadata take the first
+    numbers = (journal.store / "realization").glob("[0-9]*")
+    renewed = [f"realization/{path.name}" for path in sorted(numbers)]
     renewed += [f"{v}/{m}" for v in (name, "realization") for m in METADATA]
     # readers look at the one file that holds all metadata, `call_of` at the last one
     for path in [*renewed, ".zmetadata", ".zattrs"]:

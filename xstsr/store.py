@@ -36,7 +36,7 @@ from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.pipeline import Asked, ask, run
 from xstsr.progress import ticking
-from xstsr.publish import CALL, ROOT, call_of, merge, publish
+from xstsr.publish import CALL, call_of, is_store, lay_out, merge, publish
 
 __all__ = ["to_zarr"]
 
@@ -106,16 +106,21 @@ def to_zarr(
     target = _local(path)
     work = Work.of(data, name, (s, t), options)
     journal = Journal.beside(target)
-    first = _check_target(target, journal, work, resume=resume, overwrite=overwrite)
-    if first is None:
+
+    def first_missing() -> int | None:
+        return _check_target(target, journal, work, resume=resume, overwrite=overwrite)
+
+    if first_missing() is None:
         return _open(target)
     _check_means(target, work)
     with journal.held():
-        if not (resume and journal.exists):
-            _begin(journal, work, first)
-        _write(journal, work, first, progress)
-        finish = merge if first else publish
-        finish(journal, target, work.name)
+        first = first_missing()  # another run may have ended since
+        if first is not None:
+            if not (resume and journal.exists):
+                _begin(journal, work, first)
+            _write(journal, work, first, progress)
+            finish = merge if first else publish
+            finish(journal, target, work.name)
     return _open(target)
 
 
@@ -160,8 +165,8 @@ class Work:
         """What makes this work this work, but the input's values; ready for JSON."""
         job, meaning, preview = self.asked.job, self.asked.meaning, self.asked.preview
         request = job.request
-        edges = {
-            "time": job.time_edges,
+        grid = {
+            meaning.time_dim: job.time_edges.astype("datetime64[us]"),
             meaning.y_dim: job.y_edges,
             meaning.x_dim: job.x_edges,
         }
@@ -171,7 +176,7 @@ class Work:
             "kind": meaning.kind,
             "units": meaning.units,
             "time_label": meaning.time_label,
-            "grid": {key: _digest(values) for key, values in edges.items()},
+            **{f"grid of {dim}": _described(edges) for dim, edges in grid.items()},
             "coarse_shape": list(self.asked.coarse.shape),
             "dtype": str(self.asked.coarse.dtype),
             "factor": list(request.factor),
@@ -247,17 +252,27 @@ def _check_target(
         )
     if begun:
         _check_same(begun, work, journal.folder, realizations=True)
-    elif target.exists() and not overwrite:
-        raise StoreError(
-            f"cannot resume {str(target)!r}: it exists, and xstsr.to_zarr did not "
-            "write it. Choose another target, or pass overwrite=True (--overwrite)."
-        )
+        if first and (there is None or there["realizations"] != first):
+            raise StoreError(
+                f"cannot go on in {str(journal.folder)!r}: it adds to the {first} "
+                f"realizations of {str(target)!r}, which is not the store that it was. "
+                "Pass overwrite=True (--overwrite) to start again."
+            )
+    elif target.exists():
+        if not overwrite:
+            raise StoreError(
+                f"cannot resume {str(target)!r}: it exists, and xstsr.to_zarr did not "
+                "write it. Choose another target, or pass overwrite=True "
+                "(--overwrite)."
+            )
+        _check_replaceable(target)
     return int(first)
 
 
 def _check_free(target: Path, journal: Journal, *, overwrite: bool) -> None:
     """Refuse a target that holds something."""
     if overwrite:
+        _check_replaceable(target)
         return
     if target.exists():
         raise StoreError(
@@ -270,6 +285,15 @@ def _check_free(target: Path, journal: Journal, *, overwrite: bool) -> None:
             f"cannot write {str(target)!r}: {str(journal.folder)!r} holds a run that "
             "was stopped. Pass resume=True (--resume) to go on with it, or "
             "overwrite=True (--overwrite) to start again."
+        )
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuse to remove anything but a store."""
+    if target.exists() and not is_store(target):
+        raise StoreError(
+            f"cannot overwrite {str(target)!r}: it is no Zarr store. Remove it "
+            "yourself, or choose another target."
         )
 
 
@@ -319,29 +343,15 @@ def _check_means(target: Path, work: Work) -> None:
 
 def _begin(journal: Journal, work: Work, first: int) -> None:
     """Lay the store out without its values, and write down what is asked for."""
-    for part in journal.folder.iterdir():
-        if part.is_dir():
-            shutil.rmtree(part)
-        elif part.name != "lock":
-            part.unlink()
     rest = work.whole.drop_vars(work.name).compute(scheduler="synchronous")
     ds = rest.assign({work.name: work.whole[work.name]})
     ds.attrs[CALL] = json.dumps(work.full_call)
-    encoding: dict[str, dict[str, Any]] = {work.name: {"chunks": work.chunks}}
+    chunks = {work.name: work.chunks}
     if work.count is not None:
-        encoding["realization"] = {"chunks": (MANY,)}
+        chunks["realization"] = (MANY,)
     try:
-        # format 3 has no consolidated metadata, and xarray warns when they lack
-        ds.to_zarr(
-            journal.store,
-            compute=False,
-            zarr_format=2,
-            consolidated=False,
-            encoding=encoding,
-        )
-        journal.root.mkdir()
-        for part_name in ROOT:
-            (journal.store / part_name).replace(journal.root / part_name[1:])
+        journal.clear()
+        lay_out(journal, ds, chunks)
         journal.begin(work.full_call | {"first": first})
     except OSError as error:
         raise StoreError(
@@ -399,6 +409,8 @@ def _local(path: str | PathLike[str]) -> Path:
     return Path(text)
 
 
-def _digest(values: np.ndarray) -> str:
-    """Tell edges apart."""
-    return fingerprint(values.astype(np.float64))
+def _described(edges: np.ndarray) -> str:
+    """Tell edges apart: by what people see in them, and by all their values."""
+    ends = " to ".join(str(edges[i]) for i in (0, -1))
+    digest = fingerprint(edges.astype(np.float64))
+    return f"{edges.size - 1} cells, {ends} ({digest})"
