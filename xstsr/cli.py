@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from xstsr.errors import XstsrError
+from xstsr.factors import parse_space
 from xstsr.meaning import AssumptionWarning
 from xstsr.methods import METHODS, STOCHASTIC
 from xstsr.pipeline import Method
@@ -72,7 +73,13 @@ _field = _options(
     click.option("--var", "name", help="Variable. Default: the only 3-D one."),
 )
 _factors = _options(
-    click.option("-s", type=int, required=True, help="Refine space by this."),
+    click.option(
+        "-s",
+        metavar="INTEGER[,INTEGER]",
+        callback=lambda _context, _option, text: parse_space(text),
+        required=True,
+        help="Refine space by this; 5,10 in y and x.",
+    ),
     click.option("-t", type=int, default=1, show_default=True, help="Refine time."),
 )
 _sampling = _options(
@@ -208,7 +215,7 @@ def plan(source: Path, name: str | None, as_json: bool, **choices: Any) -> None:
     "--factors",
     default="4x2,10x3",
     show_default=True,
-    help="Factors as SxT, separated by commas.",
+    help="Factors as SxT, or YxXxT, separated by commas.",
 )
 @click.option(
     "--realizations", type=click.IntRange(min=2), default=8, show_default=True
