@@ -139,7 +139,7 @@ def test_table_names_every_event_and_factor(tmp_path, model):
         write_table(scores, tmp_path / "t.txt")
 
 
-@pytest.mark.parametrize("text", ["4", "4x", "axb", "4x2x1", ""])
+@pytest.mark.parametrize("text", ["4", "4x", "axb", "4x2x1x1", ""])
 def test_factors_of_another_form_are_refused(text):
     with pytest.raises(FactorError, match="write them as SxT"):
         parse_factors(text)

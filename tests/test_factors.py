@@ -16,7 +16,6 @@ from tests.strategies import cf_dataarrays, make, make_dataset
 from xstsr import cf
 from xstsr.cli import main
 from xstsr.errors import FactorError, StoreError
-from xstsr.evaluation import parse_factors
 from xstsr.factors import (
     from_words,
     in_words,
@@ -273,12 +272,6 @@ def test_text_that_is_no_factor_is_refused(text):
 def test_pairs_that_are_no_factors_are_refused(rain, s):
     with pytest.raises(FactorError, match=r"cannot use s=.*s=\(5, 10\) for y and x"):
         rain.stsr.upscale(s, method="linear")
-
-
-@pytest.mark.parametrize("text", ["4", "1x2x3x4", "axb"])
-def test_factors_of_an_evaluation_have_two_numbers_or_three(text):
-    with pytest.raises(FactorError, match=r"SxT \(or YxXxT\)"):
-        parse_factors(text)
 
 
 @given(s=PAIRS, t=st.integers(1, 6))

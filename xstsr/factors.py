@@ -188,7 +188,8 @@ def stages(factor: Factor, most: tuple[int, int]) -> list[Factor]:
             raise FactorError(
                 f"cannot upscale with {name}={n}: the model refines at most {limit} "
                 f"times at once, and {n} is no product of two numbers up to {limit}. "
-                f"Choose {near} instead, or method='rainfarm' or 'linear', which take any."
+                f"Choose {near} instead, or method='rainfarm' or 'linear', which take "
+                "any."
             )
         pairs.append(pair)
     (t0, t1), (y0, y1), (x0, x1) = pairs

@@ -82,6 +82,12 @@ def make_job(meaning: Meaning, request: Request, mode: Mode) -> Job:
             f"cannot conserve={mode!r}: choose 'cell' (every coarse cell and step), "
             "'window' (every time window) or 'none'."
         )
+    if mode == "window" and meaning.point:
+        raise XstsrError(
+            f"cannot conserve={mode!r} of {meaning.name!r}: its values are "
+            "instantaneous (time: point), and instants have no total over time. Choose "
+            "'cell' or 'none', or say what they are: cell_methods='time: mean'."
+        )
     return Job(
         request=request,
         plan=make_windows(meaning, request),
