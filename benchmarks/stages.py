@@ -36,12 +36,12 @@ SPLITS: dict[tuple[int, int], tuple[tuple[Factor, ...], ...]] = {
         ((2, 2, 2), (3, 10, 10)),
         ((3, 10, 10), (2, 2, 2)),
     ),
-    (40, 12): (
-        ((12, 40, 40),),
-        ((3, 5, 5), (4, 8, 8)),
-        ((4, 8, 8), (3, 5, 5)),
-        ((2, 2, 2), (6, 20, 20)),
-        ((6, 20, 20), (2, 2, 2)),
+    (40, 6): (
+        ((6, 40, 40),),
+        ((2, 5, 5), (3, 8, 8)),
+        ((3, 8, 8), (2, 5, 5)),
+        ((2, 2, 2), (3, 20, 20)),
+        ((3, 20, 20), (2, 2, 2)),
     ),
 }
 SHOWN = (
@@ -90,8 +90,8 @@ def compare(events: list[Event], protocol: Protocol) -> Iterator[Row]:
             box = boxes(da, s, t, protocol)[0].load()
             for parts in splits:
                 way = ", then ".join(map(said, parts))
-                say(f"{name}: {way}")
                 found = score(box, s, t, parts, protocol)
+                say(f"{name}: {way}: fair CRPS {found['fair_crps']:.4f}")
                 row: Row = {"event": short(name), "factor": f"{s}x{t}", "stages": way}
                 yield row | {n: found[n] for n in SHOWN}
 

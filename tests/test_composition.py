@@ -96,6 +96,16 @@ def test_realizations_do_not_depend_on_how_many_there_are(rain, model):
     assert not np.allclose(more[0], more[1], equal_nan=True)
 
 
+def test_part_of_a_record_is_refined_as_in_the_whole(model):
+    values = np.random.default_rng(4).gamma(0.5, 2.0, (40, 2, 2))
+    da = make(values, grid="metres", label="mid")
+    recipe = Recipe(beta=0.02, context=3)  # sees little, so that the ends are near
+    call = {"model": model, "recipe": recipe}
+    whole = da.stsr.upscale(2, 8, **call)
+    part = da[7:33].stsr.upscale(2, 8, **call)
+    same(part[8 * 8 : -8 * 8], whole[15 * 8 : 25 * 8])
+
+
 def test_second_stage_goes_on_from_the_first_with_other_noise(rain, model):
     first, second = rain.stsr.plan(*FACTORS, model=model, realizations=2).jobs
     assert (first.request.factor, second.request.factor) == ((2, 2, 2), (4, 2, 2))

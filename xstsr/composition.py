@@ -70,7 +70,7 @@ def plan_stages(
             f"{said(factor)} is more than the model refines at once: it is done in "
             f"two stages, {told}; see evaluate() before you trust it",
             AssumptionWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return chain(meaning, parts, method=method, model=model, **options)
 

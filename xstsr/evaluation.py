@@ -164,6 +164,7 @@ def boxes(da: xr.DataArray, s: Space, t: int, protocol: Protocol) -> list[xr.Dat
     meaning = cf.read(da)
     time, y, x = meaning.core_dims
     da = da.transpose(time, y, x)
+    _trimmed(da, read_factor(s, t))  # refuses what is too small
     frames = t * max(2, min(round(protocol.frames / t), da.sizes[time] // t))
     rows, columns = (
         n * min(max(2, round(protocol.side / n)), da.sizes[dim] // n)

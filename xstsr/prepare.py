@@ -164,7 +164,7 @@ def _warn_beyond(request: Request) -> None:
             f"the fine grid lies beyond what the model has seen: {note}; see "
             "evaluate() before you trust it",
             AssumptionWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
