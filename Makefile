@@ -9,12 +9,12 @@ DOCS := $(VENV)/.docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-BENCHMARKS := skill heldout seams recipe ablations
+BENCHMARKS := skill heldout seams recipe stages ablations
 .PHONY: help demo test lint docs bench kills format clean $(BENCHMARKS)
 
 # What the benchmarks read: test/ to report, val/ to choose.
 skill heldout: DATA ?= ../shared/data/test
-seams recipe ablations: DATA ?= ../shared/data/val
+seams recipe stages ablations: DATA ?= ../shared/data/val
 
 help:
 	@echo "make demo    upscale real radar rain; writes xstsr-demo/fine.zarr and fine.png"
@@ -26,6 +26,7 @@ help:
 	@echo "make heldout    factors never trained on against the trend of the others"
 	@echo "make seams      whether the windows of the work show in the result"
 	@echo "make recipe     what beta, L and f do, on ../shared/data/val"
+	@echo "make stages     factors beyond the model's at once and in two stages, on ../shared/data/val"
 	@echo "make ablations  train small models that lack one thing each; stop and go on as you like"
 	@echo "                these write benchmarks/*.md (DATA=../shared/data/val and OUT=FILE to choose)"
 	@echo "make kills   kill a run at twenty random moments, go on, and compare every byte"

@@ -301,7 +301,7 @@ def test_coarsen_refuses_the_same_metadata(item):
         build().stsr.coarsen(1, 1)
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.0, 2.5, nan, True, "4", None, (2, 2)])
+@pytest.mark.parametrize("value", [0, -1, 2.0, 2.5, nan, True, "4", None, (2, 2, 2)])
 @pytest.mark.parametrize("name", ["s", "t"])
 def test_bad_factor_is_refused(name, value):
     factors = {"s": 2, "t": 2, name: value}

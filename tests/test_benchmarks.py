@@ -5,7 +5,7 @@ import pytest
 import torch
 import xarray as xr
 
-from benchmarks import ablations, common, heldout, recipe, seams, skill
+from benchmarks import ablations, common, heldout, recipe, seams, skill, stages
 from tests.models import tiny_model, write_tiny_model
 from tests.strategies import make
 from xstsr.diffusion.features import scalars_of
@@ -139,6 +139,31 @@ def test_sampler_is_changed_in_a_copy_of_the_model(model, tmp_path):
     changed = recipe.load_model(tmp_path / "m.safetensors").spec.settings
     assert (changed.sampler, changed.steps) == ("ddpm", 9)
     assert recipe.load_model(model).spec.settings.sampler == "dpm-solver++"
+
+
+# stages
+
+
+def test_every_split_gives_the_whole_factor():
+    for (s, t), splits in stages.SPLITS.items():
+        for parts in splits:
+            assert np.prod(parts, axis=0).tolist() == [t, s, s]
+
+
+def test_splits_are_scored_and_compared_with_all_at_once(model):
+    values = np.random.default_rng(0).gamma(0.5, 2.0, (8, 12, 12))
+    box = make(values, grid="metres", label="mid")
+    protocol = Protocol(realizations=2, model=model)
+    rows = []
+    for parts in (((4, 6, 6),), ((2, 2, 2), (2, 3, 3))):
+        found = stages.score(box, 6, 4, parts, protocol)
+        assert found["largest_residual"] < 1e-5
+        way = ", then ".join(map(stages.said, parts))
+        rows.append({"event": "a", "factor": "6x4", "stages": way} | found)
+    at_once, in_two = (row["fair_crps"] for row in rows)
+    last = stages.summary(rows).splitlines()[-1]
+    assert last.startswith("| s=2, t=2, then s=3, t=2 |")
+    assert float(last.split("|")[2]) == pytest.approx(in_two / at_once, rel=0.01)
 
 
 # ablations

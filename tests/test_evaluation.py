@@ -139,7 +139,14 @@ def test_table_names_every_event_and_factor(tmp_path, model):
         write_table(scores, tmp_path / "t.txt")
 
 
-@pytest.mark.parametrize("text", ["4", "4x", "axb", "4x2x1", ""])
+def test_events_shorter_than_two_coarse_steps_are_refused():
+    da = make(np.ones((7, 12, 12)), grid="metres", label="mid")
+    assert boxes(da, 4, 3, Protocol(side=8, frames=6))[0].sizes["time"] == 6
+    with pytest.raises(DataError, match=r"at s=4, t=4: .* less than two coarse"):
+        boxes(da, 4, 4, Protocol(side=8, frames=6))
+
+
+@pytest.mark.parametrize("text", ["4", "4x", "axb", "4x2x1x1", ""])
 def test_factors_of_another_form_are_refused(text):
     with pytest.raises(FactorError, match="write them as SxT"):
         parse_factors(text)

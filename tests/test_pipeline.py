@@ -361,9 +361,7 @@ def test_result_too_large_for_memory_is_refused(model, monkeypatch):
 
 def test_factor_beyond_training_warns_for_the_networks_only(model):
     da = rain(2, 2, 2)
-    with pytest.warns(
-        AssumptionWarning, match=r"beyond what the model has seen: s=26, t=1"
-    ):
+    with pytest.warns(AssumptionWarning, match=r"s=26, t=1 is more than the model"):
         da.stsr.upscale(26, 1, method="mean", model=model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.models import write_tiny_model
 from tests.strategies import make, make_dataset
-from xstsr.errors import CFError, GridError
+from xstsr.errors import CFError, GridError, XstsrError
 
 POINT = "time: point"
 
@@ -21,7 +21,7 @@ def snapshots(**choices):
 
 
 @given(
-    s=st.integers(1, 5),
+    s=st.sampled_from([1, 2, 3, 5, (2, 3), (1, 4)]),
     t=st.integers(1, 6),
     calendar=st.sampled_from([None, "noleap", "360_day"]),
     method=st.sampled_from(["linear", "nearest", "rainfarm"]),
@@ -100,3 +100,13 @@ def test_datasets_have_no_time_bounds_and_the_plan_says_what_is_done():
 def test_a_single_snapshot_cannot_be_split():
     with pytest.raises(CFError, match="cannot split the single time of 'pr' into 3"):
         snapshots(shape=(1, 3, 5)).stsr.upscale(2, 3, method="linear")
+
+
+def test_instants_have_no_total_over_a_window():
+    da = snapshots()
+    with pytest.raises(XstsrError, match=r"cannot conserve='window' of 'pr'.*instants"):
+        da.stsr.upscale(2, 3, method="linear", conserve="window")
+    fine = da.stsr.upscale(
+        2, 3, method="linear", conserve="window", cell_methods="time: mean"
+    )
+    assert fine.sizes["time"] == 12

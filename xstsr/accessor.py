@@ -17,6 +17,7 @@ from xstsr import (
     store,
     water,
 )
+from xstsr.factors import Space
 from xstsr.preview import Preview
 from xstsr.receipt import Receipt
 from xstsr.regridding import Target
@@ -67,12 +68,12 @@ class DataArrayAccessor:
         self._da = da
 
     @_options_of(pipeline.upscale)
-    def upscale(self, s: int, t: int = 1, **options: Any) -> xr.DataArray:
+    def upscale(self, s: Space, t: int = 1, **options: Any) -> xr.DataArray:
         """Refine s times in space and t times in time: `xstsr.upscale`."""
         return pipeline.upscale(self._da, s, t, **options)
 
     @_options_of(water.coarsen)
-    def coarsen(self, s: int, t: int = 1, **options: Any) -> xr.DataArray:
+    def coarsen(self, s: Space, t: int = 1, **options: Any) -> xr.DataArray:
         """Average blocks of s by s cells and t steps: `xstsr.coarsen`."""
         return water.coarsen(self._da, s, t, **options)
 
@@ -97,7 +98,7 @@ class DataArrayAccessor:
         return accumulations.deaccumulate(self._da, **options)
 
     @_options_of(pipeline.upscale)
-    def plan(self, s: int, t: int = 1, **options: Any) -> Preview:
+    def plan(self, s: Space, t: int = 1, **options: Any) -> Preview:
         """Tell what `upscale` would do, and compute nothing."""
         return pipeline.plan(self._da, s, t, **options)
 
@@ -109,7 +110,7 @@ class DataArrayAccessor:
         return store.to_zarr(self._da, path, s, t, **options)
 
     @_options_of(report.evaluate)
-    def evaluate(self, s: int, t: int = 1, **options: Any) -> report.Evaluation:
+    def evaluate(self, s: Space, t: int = 1, **options: Any) -> report.Evaluation:
         """Coarsen, upscale, score every method, judge: `xstsr.report.evaluate`."""
         return report.evaluate(self._da, s, t, **options)
 
@@ -193,12 +194,12 @@ class DatasetAccessor:
         self._ds = ds
 
     @_options_of(pipeline.upscale)
-    def upscale(self, name: str, s: int, t: int = 1, **options: Any) -> xr.Dataset:
+    def upscale(self, name: str, s: Space, t: int = 1, **options: Any) -> xr.Dataset:
         """Refine a variable: `xstsr.upscale`, from Dataset to Dataset."""
         return pipeline.upscale_dataset(self._ds, name, s, t, **options)
 
     @_options_of(water.coarsen)
-    def coarsen(self, name: str, s: int, t: int = 1, **options: Any) -> xr.Dataset:
+    def coarsen(self, name: str, s: Space, t: int = 1, **options: Any) -> xr.Dataset:
         """Coarsen a variable: `xstsr.coarsen`, from Dataset to Dataset."""
         return water.coarsen_dataset(self._ds, name, s, t, **options)
 
@@ -223,7 +224,7 @@ class DatasetAccessor:
         return accumulations.deaccumulate_dataset(self._ds, name, **options)
 
     @_options_of(pipeline.upscale)
-    def plan(self, name: str, s: int, t: int = 1, **options: Any) -> Preview:
+    def plan(self, name: str, s: Space, t: int = 1, **options: Any) -> Preview:
         """Tell what `upscale` would do, and compute nothing."""
         return pipeline.plan_dataset(self._ds, name, s, t, **options)
 

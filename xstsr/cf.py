@@ -24,6 +24,7 @@ from xstsr.cf_coords import coarsened, eager, strip, wrap
 from xstsr.cf_kind import ALIASES, Quantity, classify
 from xstsr.cf_write import dataset, history, relabel, relabel_coarse
 from xstsr.errors import CFError, DataError, GridError
+from xstsr.factors import Space, space_of
 from xstsr.grid import LABELS, Label
 from xstsr.meaning import HOUR, AssumptionWarning, Meaning
 from xstsr.times import (
@@ -123,19 +124,19 @@ def read(
     )
 
 
-def area(meaning: Meaning, s: int = 1) -> NDArray[np.float64]:
+def area(meaning: Meaning, s: Space = 1) -> NDArray[np.float64]:
     """Return the areas of the fine cells.
 
     Parameters
     ----------
     meaning : Meaning
         Of the coarse field.
-    s : int
-        Fine cells per coarse cell along each side.
+    s : int or tuple of int
+        Fine cells per coarse cell along both sides, or along y and x.
 
     Returns
     -------
-    ndarray, shape (Y * s, X * s)
+    ndarray, shape (Y * sy, X * sx)
         Areas in m2.
     """
     return meaning.area(s)
@@ -198,7 +199,7 @@ def bounds_of(ds: xr.Dataset, name: str) -> dict[str, Array]:
     return found
 
 
-def factors_between(fine: Meaning, coarse: Meaning) -> tuple[int, int]:
+def factors_between(fine: Meaning, coarse: Meaning) -> tuple[Space, int]:
     """Find the factors that lead from a coarse grid to a fine one.
 
     Parameters
@@ -209,7 +210,7 @@ def factors_between(fine: Meaning, coarse: Meaning) -> tuple[int, int]:
     Returns
     -------
     tuple of int
-        ``(s, t)``.
+        ``(s, t)``; s is a pair where y and x differ.
 
     Raises
     ------
@@ -217,17 +218,17 @@ def factors_between(fine: Meaning, coarse: Meaning) -> tuple[int, int]:
         The cells of the fine grid do not split those of the coarse one evenly.
     """
     sizes = [(f, c, f // c) for f, c in zip(fine.shape, coarse.shape, strict=True)]
-    t, s, s_x = (ratio for *_, ratio in sizes)
-    if any(f != c * ratio or not ratio for f, c, ratio in sizes) or s != s_x:
+    t, sy, sx = (ratio for *_, ratio in sizes)
+    if any(f != c * ratio or not ratio for f, c, ratio in sizes):
         raise GridError(
             f"cannot match a fine grid of (time, y, x) {fine.shape} with a coarse one "
-            f"of {coarse.shape}: the sizes are not whole multiples, equal in y and x. "
-            "Select the same region and period of both."
+            f"of {coarse.shape}: the sizes are not whole multiples. Select the "
+            "same region and period of both."
         )
     pairs = (
         (fine.time_edges[::t], coarse.time_edges, fine.time_dim),
-        (fine.y_edges[::s], coarse.y_edges, fine.y_dim),
-        (fine.x_edges[::s], coarse.x_edges, fine.x_dim),
+        (fine.y_edges[::sy], coarse.y_edges, fine.y_dim),
+        (fine.x_edges[::sx], coarse.x_edges, fine.x_dim),
     )
     for a, b, dim in pairs:
         off = np.abs(a - b) > 1e-3 * float(np.min(np.abs(np.diff(b))))
@@ -238,7 +239,7 @@ def factors_between(fine: Meaning, coarse: Meaning) -> tuple[int, int]:
                 f"{a[i]} on one and {b[i]} on the other. Select the same region and "
                 "period, or say what time labels stand for with label=."
             )
-    return s, t
+    return space_of((t, sy, sx)), t
 
 
 def _callers() -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xstsr.cf_axes import aux_role, rounding
 from xstsr.errors import CFError, GridError
+from xstsr.factors import Space, sides
 from xstsr.grid import (
     Label,
     centers,
@@ -30,7 +31,7 @@ from xstsr.units import registry
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-LatLon = Callable[[Array, Array, int], tuple[Floats, Floats]]
+LatLon = Callable[[Array, Array, Space], tuple[Floats, Floats]]
 
 # attributes that describe the coarse cells, the packing or other variables' cells
 _STALE = frozenset(
@@ -52,15 +53,17 @@ _STALE = frozenset(
 _GRIB_KEPT = frozenset({"GRIB_paramId", "GRIB_shortName", "GRIB_name"})
 
 
-def refined(meaning: Meaning, s: int, t: int) -> Meaning:
+def refined(meaning: Meaning, s: Space, t: int) -> Meaning:
     """Return what a refined field means.
 
     Parameters
     ----------
     meaning : Meaning
         Of the coarse field.
-    s, t : int
-        Fine cells per coarse cell along each side, fine steps per coarse step.
+    s : int or tuple of int
+        Fine cells per coarse cell along both sides, or along y and x.
+    t : int
+        Fine steps per coarse step.
 
     Returns
     -------
@@ -72,24 +75,27 @@ def refined(meaning: Meaning, s: int, t: int) -> Meaning:
     CFError
         The step is unknown and ``t`` is not 1.
     """
+    sy, sx = sides(s)
     fine = replace(
         meaning,
         time_edges=meaning.fine_time_edges(t),
-        y_edges=refine_edges(meaning.y_edges, s),
-        x_edges=refine_edges(meaning.x_edges, s),
+        y_edges=refine_edges(meaning.y_edges, sy),
+        x_edges=refine_edges(meaning.x_edges, sx),
     )
     return _with_coords(fine, s, t, refine_2d)
 
 
-def coarsened(meaning: Meaning, s: int, t: int) -> Meaning:
+def coarsened(meaning: Meaning, s: Space, t: int) -> Meaning:
     """Return what a coarsened field means: the inverse of `refined`.
 
     Parameters
     ----------
     meaning : Meaning
         Of the fine field.
-    s, t : int
-        Fine cells per coarse cell along each side, fine steps per coarse step.
+    s : int or tuple of int
+        Fine cells per coarse cell along both sides, or along y and x.
+    t : int
+        Fine steps per coarse step.
 
     Returns
     -------
@@ -101,8 +107,8 @@ def coarsened(meaning: Meaning, s: int, t: int) -> Meaning:
     GridError
         The factors do not divide the fine sizes.
     """
-    dims = (meaning.time_dim, meaning.y_dim, meaning.x_dim)
-    for dim, size, n in zip(dims, meaning.shape, (t, s, s), strict=True):
+    sy, sx = sides(s)
+    for dim, size, n in zip(meaning.core_dims, meaning.shape, (t, sy, sx), strict=True):
         if size % n:
             raise GridError(
                 f"cannot coarsen {dim!r} of size {size} by {n}: it does not divide. "
@@ -111,23 +117,25 @@ def coarsened(meaning: Meaning, s: int, t: int) -> Meaning:
     coarse = replace(
         meaning,
         time_edges=meaning.time_edges[::t],
-        y_edges=meaning.y_edges[::s],
-        x_edges=meaning.x_edges[::s],
+        y_edges=meaning.y_edges[::sy],
+        x_edges=meaning.x_edges[::sx],
     )
     return _with_coords(coarse, s, t, coarsen_2d)
 
 
-def _with_coords(target: Meaning, s: int, t: int, lat_lon: LatLon) -> Meaning:
+def _with_coords(target: Meaning, s: Space, t: int, lat_lon: LatLon) -> Meaning:
     """Renew the coordinates, which are still those of the source, for new edges."""
     old = target.coords
-    time_dim, y, x = target.time_dim, target.y_dim, target.x_dim
+    (time_dim, y, x), (sy, sx) = target.core_dims, sides(s)
     coords = {
         time_dim: _time_coord(target, old[time_dim], t),
-        y: _space_coord(old[y], target.y_edges, s, target, "y"),
-        x: _space_coord(old[x], target.x_edges, s, target, "x"),
+        y: _space_coord(old[y], target.y_edges, sy, target, "y"),
+        x: _space_coord(old[x], target.x_edges, sx, target, "x"),
     }
-    changed = ({time_dim} if t != 1 else set()) | ({y, x} if s != 1 else set())
-    flat = _flat_lat_lon(target) if s != 1 else {}
+    changed = {
+        dim for dim, n in zip((time_dim, y, x), (t, sy, sx), strict=True) if n != 1
+    }
+    flat = _flat_lat_lon(target) if {y, x} & changed else {}
     if len(flat) == 2:
         coords |= _renewed_flat(target, flat, s, lat_lon)
     rest = {name: variable for name, variable in old.items() if name not in coords}
@@ -153,7 +161,7 @@ def _flat_lat_lon(meaning: Meaning) -> dict[str, str]:
 
 
 def _renewed_flat(
-    target: Meaning, flat: Mapping[str, str], s: int, lat_lon: LatLon
+    target: Meaning, flat: Mapping[str, str], s: Space, lat_lon: LatLon
 ) -> dict[str, xr.Variable]:
     dims = (target.y_dim, target.x_dim)
     names = flat["latitude"], flat["longitude"]

@@ -21,6 +21,7 @@ from xstsr import cell_methods as cm
 from xstsr.cf_axes import bounds_name
 from xstsr.cf_coords import clean, coarsened, eager, refined, wrap
 from xstsr.errors import CFError, GridError
+from xstsr.factors import Space, in_words, sides
 from xstsr.grid import refine_edges
 from xstsr.meaning import Meaning
 from xstsr.times import encoding_units, from_micros, is_time, to_micros
@@ -34,7 +35,7 @@ _CELL_AREA = "cell_area"
 def relabel(
     data: Any,
     meaning: Meaning,
-    s: int,
+    s: Space,
     t: int,
     *,
     realizations: Sequence[int] | None = None,
@@ -44,12 +45,14 @@ def relabel(
 
     Parameters
     ----------
-    data : array, shape ([R], *extra, T * t, Y * s, X * s)
+    data : array, shape ([R], *extra, T * t, Y * sy, X * sx)
         numpy or dask, in the units of the input; lazy data stay lazy.
     meaning : Meaning
         Of the coarse field.
-    s, t : int
-        Fine cells per coarse cell along each side, fine steps per coarse step.
+    s : int or tuple of int
+        Fine cells per coarse cell along both sides, or along y and x.
+    t : int
+        Fine steps per coarse step.
     realizations : sequence of int, optional
         Numbers of the realizations along the leading axis; by default there is none.
     provenance : mapping of str to str, int or float, optional
@@ -70,14 +73,14 @@ def relabel(
         ``data`` has another shape than it should have.
     """
     fine = refined(meaning, s, t)
-    settings = {"s": s, "t": t, **(provenance or {})}
+    settings = {"s": in_words(s), "t": t, **(provenance or {})}
     return _assemble(data, fine, realizations, settings, meaning.statistic)
 
 
 def relabel_coarse(
     data: Any,
     meaning: Meaning,
-    s: int,
+    s: Space,
     t: int,
     *,
     provenance: Provenance | None = None,
@@ -87,11 +90,13 @@ def relabel_coarse(
     Parameters
     ----------
     data : array, shape (*extra, T, Y, X)
-        Block means (sums over time for amounts) of a field of (T * t, Y * s, X * s).
+        Block means (sums over time for amounts) of a field of (T * t, Y * sy, X * sx).
     meaning : Meaning
         Of the fine field.
-    s, t : int
-        Fine cells per coarse cell along each side, fine steps per coarse step.
+    s : int or tuple of int
+        Fine cells per coarse cell along both sides, or along y and x.
+    t : int
+        Fine steps per coarse step.
     provenance : mapping, optional
         As in `relabel`; the operation is "coarsen" if not named.
 
@@ -106,7 +111,8 @@ def relabel_coarse(
         The factors do not divide the fine sizes, or ``data`` has another shape.
     """
     coarse = coarsened(meaning, s, t)
-    settings = {"operation": "coarsen", "s": s, "t": t, **(provenance or {})}
+    factors = {"s": in_words(s), "t": t}
+    settings = {"operation": "coarsen", **factors, **(provenance or {})}
     # the mean of several points in time is a mean, not a point
     statistic = "mean" if meaning.point and t > 1 else meaning.statistic
     return _assemble(data, coarse, None, settings, statistic)
@@ -245,7 +251,7 @@ def grid_mapping_names(text: str | None) -> list[str]:
 
 
 def dataset(
-    fine_da: xr.DataArray, ds_in: xr.Dataset, meaning: Meaning, s: int, t: int
+    fine_da: xr.DataArray, ds_in: xr.Dataset, meaning: Meaning, s: Space, t: int
 ) -> xr.Dataset:
     """Complete a labelled field to a Dataset that is self-contained in CF terms.
 
@@ -258,7 +264,7 @@ def dataset(
     meaning : Meaning
         Of the coarse field.
     s, t : int
-        Factors that lead from ``meaning`` to ``fine_da``.
+        Factors that lead from ``meaning`` to ``fine_da``; for s also a pair.
 
     Returns
     -------
@@ -281,9 +287,10 @@ def dataset(
     field.encoding.pop("grid_mapping", None)
     names = [n for n in grid_mapping_names(meaning.grid_mapping) if n in field.coords]
     ds = field.drop_vars(names).to_dataset()
+    sy, sx = sides(s)
     edges = {
-        meaning.y_dim: refine_edges(meaning.y_edges, s),
-        meaning.x_dim: refine_edges(meaning.x_edges, s),
+        meaning.y_dim: refine_edges(meaning.y_edges, sy),
+        meaning.x_dim: refine_edges(meaning.x_edges, sx),
     }
     for dim, values in edges.items():
         _add_bounds(ds, ds_in, meaning, dim, values)
@@ -354,7 +361,7 @@ def _add_bounds(
     ds[dim].attrs["bounds"] = name
 
 
-def _add_area(ds: xr.Dataset, field: str, meaning: Meaning, s: int) -> None:
+def _add_area(ds: xr.Dataset, field: str, meaning: Meaning, s: Space) -> None:
     attrs = {
         "standard_name": "cell_area",
         "long_name": "area of the grid cells",

@@ -16,6 +16,7 @@ import click
 
 from xstsr.console import Log
 from xstsr.errors import StoppedError, XstsrError
+from xstsr.factors import parse_space
 from xstsr.meaning import AssumptionWarning
 from xstsr.methods import METHODS, STOCHASTIC
 from xstsr.parameters import find_files, read_chunks, set_form
@@ -79,7 +80,13 @@ _field = _options(
     click.option("--var", "name", help="Variable. Default: the only 3-D one."),
 )
 _factors = _options(
-    click.option("-s", type=int, required=True, help="Refine space by this."),
+    click.option(
+        "-s",
+        metavar="INTEGER[,INTEGER]",
+        callback=lambda _context, _option, text: parse_space(text),
+        required=True,
+        help="Refine space by this; 5,10 in y and x.",
+    ),
     click.option("-t", type=int, default=1, show_default=True, help="Refine time."),
 )
 _sampling = _options(
@@ -263,7 +270,7 @@ def _print_plan(preview: "Preview", *, as_json: bool) -> None:
     "--factors",
     default="4x2,10x3",
     show_default=True,
-    help="Factors as SxT, separated by commas.",
+    help="Factors as SxT, or YxXxT, separated by commas.",
 )
 @click.option(
     "--realizations", type=click.IntRange(min=2), default=8, show_default=True

@@ -18,6 +18,16 @@ import xarray as xr
 
 from xstsr import cf
 from xstsr.errors import DataError, FactorError
+from xstsr.factors import (
+    Factor,
+    Space,
+    in_words,
+    name_of,
+    read_factor,
+    said,
+    sides,
+    space_of,
+)
 from xstsr.meaning import Meaning
 from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.pipeline import upscale
@@ -81,7 +91,7 @@ class Protocol:
 
 def evaluate(
     da: xr.DataArray,
-    s: int,
+    s: Space,
     t: int = 1,
     *,
     protocol: Protocol | None = None,
@@ -94,7 +104,7 @@ def evaluate(
     da : DataArray
         Fine field, dims time, y and x; its sizes are cut to multiples of the factors.
     s, t : int
-        Factors.
+        Factors; for s also (y, x).
     protocol : Protocol, optional
         Methods, realizations and the like.
     watch : callable, optional
@@ -111,7 +121,8 @@ def evaluate(
         The field holds less than two coarse cells or steps.
     """
     protocol = protocol or Protocol()
-    da = _trimmed(da, s, t).load()
+    factor = read_factor(s, t)
+    da = _trimmed(da, factor).load()
     coarse = coarsen(da, s, t)
     meaning = cf.read(da)
     truth = _rates(da, meaning)
@@ -121,7 +132,7 @@ def evaluate(
     for method in protocol.methods:
         fine = upscale(coarse, s, t, **_options(protocol, method))
         ensemble = _rates(fine, cf.read(fine)).reshape(-1, *truth.shape)
-        rows.append(score_table(ensemble, truth, given, (t, s, s), weights))
+        rows.append(score_table(ensemble, truth, given, factor, weights))
         if watch is not None:
             watch(method, fine, coarse, da)
     scores = {
@@ -131,7 +142,7 @@ def evaluate(
     return xr.Dataset(
         scores,
         {"method": list(protocol.methods)},
-        {"s": s, "t": t, "realizations": protocol.realizations},
+        {"s": in_words(s), "t": t, "realizations": protocol.realizations},
     )
 
 
@@ -146,7 +157,7 @@ def _options(protocol: Protocol, method: str) -> dict[str, Any]:
     return options
 
 
-def boxes(da: xr.DataArray, s: int, t: int, protocol: Protocol) -> list[xr.DataArray]:
+def boxes(da: xr.DataArray, s: Space, t: int, protocol: Protocol) -> list[xr.DataArray]:
     """Cut the wettest fully covered boxes out of an event, without overlap.
 
     Parameters
@@ -161,9 +172,13 @@ def boxes(da: xr.DataArray, s: int, t: int, protocol: Protocol) -> list[xr.DataA
     meaning = cf.read(da)
     time, y, x = meaning.core_dims
     da = da.transpose(time, y, x)
-    side = s * max(2, round(protocol.side / s))
+    _trimmed(da, read_factor(s, t))  # refuses what is too small
     frames = t * max(2, min(round(protocol.frames / t), da.sizes[time] // t))
-    size = (frames, min(side, da.sizes[y] // s * s), min(side, da.sizes[x] // s * s))
+    rows, columns = (
+        n * min(max(2, round(protocol.side / n)), da.sizes[dim] // n)
+        for dim, n in zip((y, x), sides(s), strict=True)
+    )
+    size = (frames, rows, columns)
     start = (da.sizes[time] - frames) // 2
     calm = da.isel({time: slice(start, start + frames)}).values
     sums, valid = np.nan_to_num(calm).sum(axis=0), np.isfinite(calm).all(axis=0)
@@ -172,7 +187,7 @@ def boxes(da: xr.DataArray, s: int, t: int, protocol: Protocol) -> list[xr.DataA
         place = _wettest(sums, valid, size[1:])
         if place is None:
             break
-        (j, i), (rows, columns) = place, size[1:]
+        j, i = place
         valid[j : j + rows, i : i + columns] = False
         found.append(
             da.isel(
@@ -193,10 +208,10 @@ def boxes(da: xr.DataArray, s: int, t: int, protocol: Protocol) -> list[xr.DataA
 
 def evaluate_events(
     events: Iterable[tuple[str, xr.DataArray]],
-    factors: Sequence[tuple[int, int]],
+    factors: Sequence[tuple[Space, int]],
     protocol: Protocol,
     say: Say = print,
-    watch: Callable[[str, int, int], Watch] | None = None,
+    watch: Callable[[str, Space, int], Watch] | None = None,
 ) -> xr.Dataset:
     """Score every method on the boxes of several events and factors.
 
@@ -234,8 +249,8 @@ def evaluate_events(
                     mean.method.values, mean.fair_crps, strict=True
                 )
             )
-            say(f"{name} ({s}, {t}): fair CRPS {told}")
-            by_factor.append(mean.assign_coords(factor=f"{s}x{t}"))
+            say(f"{name} ({in_words(s)}, {t}): fair CRPS {told}")
+            by_factor.append(mean.assign_coords(factor=name_of(s, t)))
         by_event.append(xr.concat(by_factor, "factor").assign_coords(event=name))
     return xr.concat(by_event, "event")
 
@@ -295,8 +310,8 @@ def markdown(scores: xr.Dataset) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse_factors(text: str) -> list[tuple[int, int]]:
-    """Read factors such as "4x2,10x3" as (s, t).
+def parse_factors(text: str) -> list[tuple[Space, int]]:
+    """Read factors such as "4x2,10x3" as (s, t); "5x10x3" has them in y, x and time.
 
     Raises
     ------
@@ -307,14 +322,20 @@ def parse_factors(text: str) -> list[tuple[int, int]]:
     --------
     >>> parse_factors("4x2,10x3")
     [(4, 2), (10, 3)]
+    >>> parse_factors("5x10x3")
+    [((5, 10), 3)]
     """
     try:
-        pairs = [tuple(map(int, part.split("x"))) for part in text.split(",")]
-        return [(s, t) for s, t in pairs]
+        found = []
+        for part in text.split(","):
+            *space, t = map(int, part.split("x"))
+            sy, sx = space * 2 if len(space) == 1 else space
+            found.append((space_of((t, sy, sx)), t))
+        return found
     except ValueError as error:
         raise FactorError(
-            f"cannot read the factors {text!r}: write them as SxT between commas, "
-            "for example 4x2,10x3."
+            f"cannot read the factors {text!r}: write them as SxT (or YxXxT) between "
+            "commas, for example 4x2,10x3."
         ) from error
 
 
@@ -377,15 +398,16 @@ def _rows(scores: xr.Dataset) -> list[dict[str, str | float]]:
     ]
 
 
-def _trimmed(da: xr.DataArray, s: int, t: int) -> xr.DataArray:
+def _trimmed(da: xr.DataArray, factor: Factor) -> xr.DataArray:
     """Cut a field to whole coarse cells."""
     meaning = cf.read(da)
     dims = meaning.core_dims
-    sizes = {d: da.sizes[d] // n * n for d, n in zip(dims, (t, s, s), strict=True)}
-    if any(sizes[d] < 2 * n for d, n in zip(dims, (t, s, s), strict=True)):
+    sizes = {d: da.sizes[d] // n * n for d, n in zip(dims, factor, strict=True)}
+    if any(sizes[d] < 2 * n for d, n in zip(dims, factor, strict=True)):
         raise DataError(
-            f"cannot evaluate {da.name!r} at s={s}, t={t}: its sizes {dict(da.sizes)} "
-            "hold less than two coarse cells or steps. Pass smaller factors."
+            f"cannot evaluate {da.name!r} at {said(factor)}: its sizes "
+            f"{dict(da.sizes)} hold less than two coarse cells or steps. Pass smaller "
+            "factors."
         )
     return da.transpose(*dims).isel({d: slice(0, n) for d, n in sizes.items()})
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstsr.errors import GridError
+from xstsr.factors import Space, sides
 
 Label = Literal["left", "mid", "right"]
 Geometry = Literal["sphere", "plane"]
@@ -338,7 +339,7 @@ def spacing_km(
     return float(np.sqrt(np.median(areas)) / 1000)
 
 
-def refine_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
+def refine_2d(lat: Array, lon: Array, s: Space) -> tuple[Floats, Floats]:
     """Refine two-dimensional latitude and longitude on the sphere.
 
     Unit vectors are interpolated bilinearly between cell centres (extrapolated in the
@@ -349,12 +350,12 @@ def refine_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
     ----------
     lat, lon : ndarray, shape (Y, X), Y and X >= 2
         Cell centres in degrees.
-    factor : int
-        Fine cells per coarse cell along each side, 1 or more.
+    s : int or tuple of int
+        Fine cells per coarse cell along both sides, or along y and x; 1 or more.
 
     Returns
     -------
-    tuple of ndarray, shape (Y * factor, X * factor) each
+    tuple of ndarray, shape (Y * sy, X * sx) each
         Fine latitude and longitude in degrees, longitudes in the range of ``lon``
         (0..360 or -180..180).
 
@@ -369,20 +370,20 @@ def refine_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
             f"{lat.shape}: each axis needs two cells or more. Drop these coordinates."
         )
     vectors = unit_vectors(lat, lon)
-    for axis in (0, 1):
+    for axis, factor in enumerate(sides(s)):
         vectors = _interpolate(vectors, factor, axis)
     return lat_lon(vectors, lon)
 
 
-def coarsen_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
+def coarsen_2d(lat: Array, lon: Array, s: Space) -> tuple[Floats, Floats]:
     """Average two-dimensional latitude and longitude over blocks, on the sphere.
 
     Parameters
     ----------
-    lat, lon : ndarray, shape (Y * factor, X * factor)
+    lat, lon : ndarray, shape (Y * sy, X * sx)
         Fine cell centres in degrees.
-    factor : int
-        Fine cells per coarse cell along each side.
+    s : int or tuple of int
+        Fine cells per coarse cell along both sides, or along y and x.
 
     Returns
     -------
@@ -390,8 +391,9 @@ def coarsen_2d(lat: Array, lon: Array, factor: int) -> tuple[Floats, Floats]:
         The direction of the mean unit vector of each block, in degrees, longitudes in
         the range of ``lon``.
     """
-    ny, nx = (size // factor for size in lat.shape)
-    blocks = unit_vectors(lat, lon).reshape(ny, factor, nx, factor, 3)
+    sy, sx = sides(s)
+    ny, nx = lat.shape[0] // sy, lat.shape[1] // sx
+    blocks = unit_vectors(lat, lon).reshape(ny, sy, nx, sx, 3)
     return lat_lon(blocks.mean(axis=(1, 3)), lon)
 
 

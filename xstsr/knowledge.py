@@ -83,7 +83,7 @@ def _check_state(
             f"the model {model!r} was trained on {known}, and {meaning.name!r} is "
             f"{name}; see evaluate() before you trust it",
             AssumptionWarning,
-            stacklevel=5,
+            stacklevel=7,
         )
 
 

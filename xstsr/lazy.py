@@ -238,4 +238,4 @@ def _warn_of_chunks(job: Job, source: Source, itemsize: int) -> None:
     elif largest > available_bytes() / 4:
         told = f"one chunk of the input takes {readable(largest)} of memory"
     if told:
-        warnings.warn(f"{told}: {advice}", CostWarning, stacklevel=7)
+        warnings.warn(f"{told}: {advice}", CostWarning, stacklevel=9)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xstsr.cell_methods import CellMethod
 from xstsr.errors import CFError
+from xstsr.factors import Space, sides
 from xstsr.grid import Geometry, Label, areas_m2, refine_edges, spacing_km
 from xstsr.units import to_mm, to_mm_per_hour
 
@@ -218,18 +219,19 @@ class Meaning:
         """
         return np.diff(self.fine_time_edges(t)) / HOUR
 
-    def area(self, s: int = 1) -> Floats:
+    def area(self, s: Space = 1) -> Floats:
         """Return the areas of the fine cells.
 
         Parameters
         ----------
-        s : int
-            Fine cells per coarse cell along each side.
+        s : int or tuple of int
+            Fine cells per coarse cell along both sides, or along y and x.
 
         Returns
         -------
-        ndarray, shape (Y * s, X * s)
+        ndarray, shape (Y * sy, X * sx)
             Areas in m2.
         """
-        y, x = refine_edges(self.y_edges, s), refine_edges(self.x_edges, s)
+        sy, sx = sides(s)
+        y, x = refine_edges(self.y_edges, sy), refine_edges(self.x_edges, sx)
         return areas_m2(y, x, self.geometry, self.metres_per_unit)

@@ -18,13 +18,13 @@ from typing import Any, Literal
 import xarray as xr
 
 from xstsr import cf
+from xstsr.composition import Jobs, factor_of, plan_stages, refine
 from xstsr.errors import PlanError
-from xstsr.lazy import upscale_blocks, upscale_now
+from xstsr.factors import Factor, Space, read_factor, space_of
 from xstsr.meaning import Meaning
 from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.points import between
-from xstsr.prepare import prepare, read_factor
 from xstsr.preview import Preview
 from xstsr.progress import PATIENCE, ticking
 from xstsr.recipe import Recipe
@@ -35,7 +35,7 @@ Method = Literal["diffusion", "mean", "linear", "nearest", "rainfarm"]
 
 def upscale(
     da: xr.DataArray,
-    s: int,
+    s: Space,
     t: int = 1,
     *,
     realizations: int | None = None,
@@ -56,10 +56,13 @@ def upscale(
     da : DataArray
         Coarse rain rates, rain amounts or other means, in any convertible unit, with
         a time axis and two spatial axes. Chunked input gives chunked output, lazily.
-    s, t : int
-        Fine cells per coarse cell along each axis, and fine steps per coarse step;
-        the model was made for 1..25 and 1..6. Instantaneous fields (``time: point``)
-        are interpolated in time, from T to (T - 1) t + 1, and refined in space.
+    s : int or tuple of int
+        Fine cells per coarse cell along both axes, or (y, x); of such a pair networks
+        are told the geometric mean.
+    t : int
+        Fine steps per coarse step. Instantaneous fields (``time: point``) are
+        interpolated in time, from T to (T - 1) t + 1, and refined in space. Networks
+        take s up to 25 and t up to 6 at once, and what is more in two stages.
     realizations : int, optional
         Fields to draw, along a leading dimension; by default one, without it.
     seed : int
@@ -118,7 +121,7 @@ def upscale(
 def upscale_dataset(
     ds: xr.Dataset,
     name: str,
-    s: int,
+    s: Space,
     t: int = 1,
     **options: Any,
 ) -> xr.Dataset:
@@ -130,11 +133,10 @@ def upscale_dataset(
         The variable with bounds, cell areas and grid mapping of the fine grid.
     """
     asked = ask(ds, (s, t), name=name, **options)
-    frames, _, _ = asked.job.request.factor
-    return cf.dataset(run(asked), ds, asked.meaning, s, frames)
+    return cf.dataset(run(asked), ds, asked.meaning, asked.s, asked.factor[0])
 
 
-def plan(da: xr.DataArray, s: int, t: int = 1, **options: Any) -> Preview:
+def plan(da: xr.DataArray, s: Space, t: int = 1, **options: Any) -> Preview:
     """Tell what `upscale` with the same arguments would do, and compute nothing.
 
     Returns
@@ -146,7 +148,7 @@ def plan(da: xr.DataArray, s: int, t: int = 1, **options: Any) -> Preview:
 
 
 def plan_dataset(
-    ds: xr.Dataset, name: str, s: int, t: int = 1, **options: Any
+    ds: xr.Dataset, name: str, s: Space, t: int = 1, **options: Any
 ) -> Preview:
     """Tell what `upscale_dataset` with the same arguments would do; see `plan`.
 
@@ -164,20 +166,35 @@ class Asked:
 
     coarse: xr.DataArray
     meaning: Meaning
-    job: Job
+    jobs: Jobs
     t: int
     keep_realization: bool
+
+    @property
+    def job(self) -> Job:
+        """The first stage, mostly the only one; both agree in what is asked for."""
+        return self.jobs[0]
+
+    @property
+    def factor(self) -> Factor:
+        """All that is refined: (t, sy, sx); t is 1 for instants."""
+        return factor_of(self.jobs)
+
+    @property
+    def s(self) -> Space:
+        """The factor in space."""
+        return space_of(self.factor)
 
     @property
     def preview(self) -> Preview:
         """What the card tells."""
         extra = tuple(self.coarse.sizes[dim] for dim in self.meaning.extra_dims)
-        return Preview(self.meaning, self.job, self.coarse.dtype.itemsize, extra)
+        return Preview(self.meaning, self.jobs, self.coarse.dtype.itemsize, extra)
 
 
 def ask(
     data: xr.DataArray | xr.Dataset,
-    factors: tuple[int, int],
+    factors: tuple[Space, int],
     *,
     name: str = "",
     cell_methods: str | None = None,
@@ -188,7 +205,7 @@ def ask(
     bounds = cf.bounds_of(data, name) if isinstance(data, xr.Dataset) else None
     da = data[name] if isinstance(data, xr.Dataset) else data
     meaning = cf.read(da, cell_methods=cell_methods, label=label, bounds=bounds)
-    t, s, _ = read_factor(*factors)
+    t, sy, sx = read_factor(*factors)
     meaning.fine_time_edges(t)  # refuses steps of unknown length
     coarse, _ = cf.strip(da)
     split = t
@@ -196,19 +213,18 @@ def ask(
         coarse, meaning = between(coarse, meaning, t)
         split = 1  # a snapshot has no parts in time
     coarse = coarse.transpose(*meaning.extra_dims, *meaning.core_dims)
-    job = prepare(meaning, s, split, **options)
-    return Asked(coarse, meaning, job, t, options.get("realizations") is not None)
+    jobs = plan_stages(meaning, (split, sy, sx), **options)
+    return Asked(coarse, meaning, jobs, t, options.get("realizations") is not None)
 
 
 def run(asked: Asked) -> xr.DataArray:
     """Refine, conserve and relabel, now or, for chunked input, later."""
     job = asked.job
-    t, s, _ = job.request.factor
     return cf.relabel(
         _refine(asked),
         asked.meaning,
-        s,
-        t,
+        asked.s,
+        asked.factor[0],
         realizations=job.request.realizations if asked.keep_realization else None,
         provenance={"t": asked.t, **_provenance(job)},
     )
@@ -219,20 +235,23 @@ def _refine(asked: Asked) -> Any:
     coarse, job, keep = asked.coarse, asked.job, asked.keep_realization
     _check_memory(asked)
     if coarse.chunks is not None:
-        return upscale_blocks(job, coarse.data, keep_realization=keep)
+        return refine(asked.jobs, coarse.data, keep_realization=keep)
     check_values(coarse.data, asked.meaning.kind)
-    windows = asked.preview.tasks
-    done = count(1)
+    windows, done = asked.preview.tasks, count(1)
     with ticking(0, windows, name=job.request.method, patience=PATIENCE) as tick:
-        fine = upscale_now(job, coarse.data, lambda: tick(next(done), windows))
-    return fine if keep else fine[0]
+        return refine(
+            asked.jobs,
+            coarse.data,
+            keep_realization=keep,
+            tick=lambda: tick(next(done), windows),
+        )
 
 
 def _check_memory(asked: Asked) -> None:
     """Refuse what cannot fit, or warn where workers may have more memory."""
     preview, coarse = asked.preview, asked.coarse
     lazy = coarse.chunks is not None
-    needed = preview.window_bytes + (0 if lazy else preview.nbytes)
+    needed = preview.window_bytes + (0 if lazy else preview.held_bytes)
     free = available_bytes()
     if needed < 0.9 * free:
         return

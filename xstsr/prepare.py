@@ -3,13 +3,15 @@
 Values only: no labelled array comes in here.
 """
 
+import sys
 import warnings
 from operator import index
 from os import PathLike, fspath
 
 import numpy as np
 
-from xstsr.errors import FactorError, XstsrError
+from xstsr.errors import XstsrError
+from xstsr.factors import Space, in_words, is_whole, read_factor, size_of, space_of
 from xstsr.knowledge import check_knows
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.methods import (
@@ -25,12 +27,12 @@ from xstsr.recipe import Recipe
 from xstsr.units import to_mm, to_mm_per_hour
 from xstsr.windows import Job, Mode
 
-S_TRAINED, T_TRAINED = 25, 6
+T_MOST, S_MOST = 6, 25  # what every model refines in one stage
 
 
 def prepare(
     meaning: Meaning,
-    s: int,
+    s: Space,
     t: int,
     *,
     realizations: int | None = None,
@@ -44,13 +46,14 @@ def prepare(
 ) -> Job:
     """Check the options and plan the work; the arguments are those of `upscale`."""
     factor = read_factor(s, t)
+    size = size_of(space_of(factor))
     name, sha256 = _known_model(model, method, meaning)
     request = Request(
         method=method,
         factor=factor,
-        spacing_km=meaning.spacing_km / s,
+        spacing_km=meaning.spacing_km / size,
         step_minutes=meaning.step_minutes / t,
-        recipe=recipe or Recipe.for_factors(s, t, step=meaning.step_minutes),
+        recipe=recipe or Recipe.for_factors(size, t, step=meaning.step_minutes),
         realizations=_realizations(realizations, method),
         seed=_whole(seed, "seed", least=0),
         model=name,
@@ -78,6 +81,12 @@ def make_job(meaning: Meaning, request: Request, mode: Mode) -> Job:
         raise XstsrError(
             f"cannot conserve={mode!r}: choose 'cell' (every coarse cell and step), "
             "'window' (every time window) or 'none'."
+        )
+    if mode == "window" and meaning.point:
+        raise XstsrError(
+            f"cannot conserve={mode!r} of {meaning.name!r}: its values are "
+            "instantaneous (time: point), and instants have no total over time. Choose "
+            "'cell' or 'none', or say what they are: cell_methods='time: mean'."
         )
     return Job(
         request=request,
@@ -115,39 +124,35 @@ def _reach(request: Request) -> Reach:
     return Reach(frames, max(TILE_HALO, grain // 2), grain, max(strides))
 
 
-def read_factor(s: int, t: int) -> tuple[int, int, int]:
-    """Check the factors and give them as (t, s, s).
+def limits_of(model: str | PathLike[str], method: str) -> tuple[int, int]:
+    """Find the largest factors in time and in space that a method takes at once.
 
     Parameters
     ----------
-    s, t : int
-        Factors in space and in time, 1 or more.
-
-    Raises
-    ------
-    FactorError
-        One of them is no whole number, or below 1.
+    model : str
+        Name or path of a checkpoint; one trained beyond the usual factors knows more.
+    method : str
+        Without a network there is no limit.
     """
-    for name, value in (("s", s), ("t", t)):
-        if not _is_whole(value, least=1):
-            raise FactorError(
-                f"cannot use {name}={value!r}: a factor is a whole number of "
-                "1 or more, such as s=10, t=3."
-            )
-    return index(t), index(s), index(s)
+    if method not in NEURAL:
+        return sys.maxsize, sys.maxsize
+    from xstsr.diffusion.checkpoint import read_header
+
+    card = read_header(fspath(model))["card"]
+    return max([T_MOST, *card.get("t", [])]), max([S_MOST, *card.get("s", [])])
 
 
 def _warn_beyond(request: Request) -> None:
-    """Say where the networks have not been: factors, spacings, steps."""
+    """Say where the networks have not been: unequal factors, spacings, steps."""
     if request.method not in NEURAL:
         return
     from xstsr.diffusion.checkpoint import read_header
 
-    t, s, _ = request.factor
+    space = space_of(request.factor)
     card = read_header(request.model)["card"]
     told = []
-    if s > S_TRAINED or t > T_TRAINED:
-        told.append(f"s={s}, t={t}, trained with s <= {S_TRAINED} and t <= {T_TRAINED}")
+    if isinstance(space, tuple):
+        told.append(f"s = {in_words(space)}, trained with equal factors in y and x")
     for value, key, unit in (
         (request.spacing_km, "spacing_km", "km"),
         (request.step_minutes, "step_minutes", "min"),
@@ -160,7 +165,7 @@ def _warn_beyond(request: Request) -> None:
             f"the fine grid lies beyond what the model has seen: {note}; see "
             "evaluate() before you trust it",
             AssumptionWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
 
 
@@ -197,19 +202,11 @@ def _steps(steps: int | None, method: str, model: str) -> int | None:
 
 def _whole(value: int, name: str, *, least: int) -> int:
     """Check a whole number."""
-    if _is_whole(value, least=least):
+    if is_whole(value, least=least):
         return index(value)
     raise XstsrError(
         f"cannot use {name}={value!r}: it is a whole number of {least} or more."
     )
-
-
-def _is_whole(value: int, *, least: int) -> bool:
-    """Tell whether a value counts: no float, no flag, not below the least."""
-    try:
-        return not isinstance(value, bool) and index(value) >= least
-    except TypeError:
-        return False
 
 
 def _known_model(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xstsr import cards
+from xstsr.composition import Jobs, factor_of
+from xstsr.factors import Space, in_words, said, sides, size_of, space_of
 from xstsr.graph import result_chunks
 from xstsr.meaning import Meaning
 from xstsr.memory import PROCESS, available_bytes, evaluation_bytes, readable
@@ -26,8 +28,8 @@ class Preview:
     ----------
     meaning : Meaning
         What the coarse field means.
-    job : Job
-        What would be done.
+    jobs : tuple of Job
+        What would be done, stage by stage; mostly there is one.
     itemsize : int
         Bytes per value.
     extra : tuple of int
@@ -43,21 +45,46 @@ class Preview:
     """
 
     meaning: Meaning
-    job: Job
+    jobs: Jobs
     itemsize: int
     extra: tuple[int, ...] = ()
 
     @property
+    def job(self) -> Job:
+        """The last stage, which makes the result."""
+        return self.jobs[-1]
+
+    @property
+    def s(self) -> Space:
+        """The factor in space, over all stages."""
+        return space_of(factor_of(self.jobs))
+
+    @property
+    def t(self) -> int:
+        """The factor in time, over all stages."""
+        return factor_of(self.jobs)[0]
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the result: (realization, further dimensions, time, y, x)."""
-        factor = self.job.request.factor
-        fine = [n * f for n, f in zip(self.meaning.shape, factor, strict=True)]
-        return (self.job.count, *self.extra, *fine)
+        return self._shape_after(len(self.jobs))
 
     @property
     def nbytes(self) -> int:
         """Size of the result in bytes."""
         return self.itemsize * math.prod(self.shape)
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the results of all stages in bytes."""
+        shapes = (self._shape_after(n) for n in range(1, len(self.jobs) + 1))
+        return self.itemsize * sum(math.prod(shape) for shape in shapes)
+
+    def _shape_after(self, count: int) -> tuple[int, ...]:
+        """Shape of the result of so many stages."""
+        factor = factor_of(self.jobs[:count])
+        fine = [n * f for n, f in zip(self.meaning.shape, factor, strict=True)]
+        return (self.job.count, *self.extra, *fine)
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -70,22 +97,24 @@ class Preview:
     @property
     def chunk_bytes(self) -> int:
         """Size of the largest chunk in bytes."""
-        return self.itemsize * math.prod(max(sizes) for sizes in self.chunks)
+        return self._chunk_bytes(self.job)
+
+    def _chunk_bytes(self, job: Job) -> int:
+        """Size of the largest chunk that a stage makes."""
+        chunks = result_chunks(job, self.extra)
+        return self.itemsize * math.prod(max(sizes) for sizes in chunks)
 
     @property
     def tasks(self) -> int:
-        """Windows to draw, over all tiles, groups of realizations and fields."""
-        plan = self.job.plan
-        fields = len(self.job.groups) * math.prod(self.extra)
-        return fields * len(plan.windows) * len(plan.rows) * len(plan.columns)
+        """Windows to draw, over tiles, groups of realizations, fields and stages."""
+        return math.prod(self.extra) * sum(
+            len(job.groups) * math.prod(map(len, _spans(job))) for job in self.jobs
+        )
 
     @property
     def tile(self) -> tuple[int, int, int]:
         """Largest fine shape (time, y, x) that a method sees at once."""
-        plan = self.job.plan
-        cells = (_widest(spans) for spans in (plan.windows, plan.rows, plan.columns))
-        t, y, x = (n * f for n, f in zip(cells, self.job.request.factor, strict=True))
-        return t, y, x
+        return max(map(_tile, self.jobs), key=math.prod)
 
     @property
     def device_bytes(self) -> int:
@@ -97,10 +126,13 @@ class Preview:
     @property
     def window_bytes(self) -> int:
         """Peak of the host's memory for one window: what is drawn, and the network."""
-        fields = max(self.chunks[0])
-        drawn = 4 * fields * math.prod(self.tile)
         on_host = self.job.request.device == "cpu"
-        return drawn + COPIES * self.chunk_bytes + self.device_bytes * on_host
+        needed = (
+            4 * max(result_chunks(job, self.extra)[0]) * math.prod(_tile(job))
+            + COPIES * self._chunk_bytes(job)
+            for job in self.jobs
+        )
+        return max(needed) + self.device_bytes * on_host
 
     @property
     def process_bytes(self) -> int:
@@ -110,24 +142,13 @@ class Preview:
     @property
     def seconds(self) -> float:
         """Rough time on two CPU cores; 0 for methods without a network."""
-        request, plan = self.job.request, self.job.plan
-        if request.method not in NEURAL:
-            return 0.0
-        cells = (
-            sum(span.stop - span.start for span in spans)
-            for spans in (plan.windows, plan.rows, plan.columns)
-        )
-        pixels = math.prod(n * f for n, f in zip(cells, request.factor, strict=True))
-        drawn = self.shape[0] if request.method == "diffusion" else 0
-        means = len(self.job.groups)
-        evaluations = math.prod(self.extra) * (means + drawn * (request.steps or 0))
-        return pixels * evaluations / PIXELS_PER_SECOND
+        return math.prod(self.extra) * sum(map(_seconds, self.jobs))
 
     @property
     def lines(self) -> list[tuple[str, str]]:
         """What the card says, as pairs of label and value."""
         m, request = self.meaning, self.job.request
-        t, s, _ = request.factor
+        s, t = size_of(self.s), self.t
         told = [
             ("quantity", f"{m.kind} [{m.units}]"),
             ("coarse grid", f"{m.spacing_km:.3g} km, {m.step_minutes:.4g} min"),
@@ -135,6 +156,7 @@ class Preview:
             ("time labels", f"{m.time_label} of the step"),
             ("calendar", m.calendar or "standard"),
             ("method", request.method),
+            ("factor", " then ".join(said(j.request.factor) for j in self.jobs)),
             ("context", f"{request.recipe.context} coarse frames"),
             ("result", f"{self.shape} {readable(self.nbytes)}"),
             ("chunks", self._chunks()),
@@ -156,7 +178,7 @@ class Preview:
             Ready for JSON; sizes in bytes, spacing in km, steps in minutes.
         """
         m, request, plan = self.meaning, self.job.request, self.job.plan
-        t, s, _ = request.factor
+        s, t = self.s, self.t
         return {
             "name": m.name,
             "kind": m.kind,
@@ -164,9 +186,10 @@ class Preview:
             "point": m.point,
             "calendar": m.calendar or "standard",
             "time_label": m.time_label,
-            "factor": {"s": s, "t": t},
+            "factor": {"s": in_words(s), "t": t},
+            "stages": [list(job.request.factor) for job in self.jobs],
             "method": request.method,
-            "conserve": self.job.mode,
+            "conserve": self.jobs[0].mode,
             "realizations": list(request.realizations),
             "coarse": _grid(m, 1, 1),
             "fine": _grid(m, s, t),
@@ -197,11 +220,35 @@ class Preview:
         return cards.html(f"Plan for {self.meaning.name}", self.lines)
 
 
-def _grid(meaning: Meaning, s: int, t: int) -> dict[str, Any]:
+def _grid(meaning: Meaning, s: Space, t: int) -> dict[str, Any]:
     """Shape (time, y, x), spacing and step of a grid, refined by s and t."""
-    shape = [n * f for n, f in zip(meaning.shape, (t, s, s), strict=True)]
-    spacing, step = meaning.spacing_km / s, meaning.step_minutes / t
+    shape = [n * f for n, f in zip(meaning.shape, (t, *sides(s)), strict=True)]
+    spacing, step = meaning.spacing_km / size_of(s), meaning.step_minutes / t
     return {"shape": shape, "spacing_km": spacing, "step_minutes": step}
+
+
+def _spans(job: Job) -> tuple[tuple[Span, ...], ...]:
+    """Windows, rows and columns of a stage."""
+    return job.plan.windows, job.plan.rows, job.plan.columns
+
+
+def _tile(job: Job) -> tuple[int, int, int]:
+    """Largest fine shape (time, y, x) of a stage that a method sees at once."""
+    cells = map(_widest, _spans(job))
+    t, y, x = (n * f for n, f in zip(cells, job.request.factor, strict=True))
+    return t, y, x
+
+
+def _seconds(job: Job) -> float:
+    """Rough time of a stage for one field; 0 without a network."""
+    request = job.request
+    if request.method not in NEURAL:
+        return 0.0
+    cells = (sum(span.stop - span.start for span in spans) for spans in _spans(job))
+    pixels = math.prod(n * f for n, f in zip(cells, request.factor, strict=True))
+    drawn = job.count if request.method == "diffusion" else 0
+    evaluations = len(job.groups) + drawn * (request.steps or 0)
+    return pixels * evaluations / PIXELS_PER_SECOND
 
 
 def _widest(spans: tuple[Span, ...]) -> int:

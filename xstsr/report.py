@@ -18,6 +18,7 @@ import xarray as xr
 from xstsr import cards, evaluation, page
 from xstsr.errors import DataError
 from xstsr.evaluation import BASELINES, Protocol
+from xstsr.factors import Space, from_words, in_words, name_of, size_of
 from xstsr.files import beside
 from xstsr.observer import Observer, Seen, judged_method
 from xstsr.page import Sheet
@@ -70,9 +71,9 @@ class Evaluation:
     protocol: Protocol
 
     @property
-    def s(self) -> int:
-        """Factor in space."""
-        return int(self.scores.attrs["s"])
+    def s(self) -> Space:
+        """Factor in space; a pair where y and x differ."""
+        return from_words(self.scores.attrs["s"])
 
     @property
     def t(self) -> int:
@@ -88,9 +89,9 @@ class Evaluation:
     def where(self) -> str:
         """Factor, spacing and step, in words."""
         m, s, t = self.seen.meaning, self.s, self.t
-        space = f"{m.spacing_km:.3g} km to {m.spacing_km / s:.3g} km"
+        space = f"{m.spacing_km:.3g} km to {m.spacing_km / size_of(s):.3g} km"
         time = f"{_step(m.step_minutes)} to {_step(m.step_minutes / t)}"
-        return f"s={s}, t={t} ({space}" + (f", {time})" if t > 1 else ")")
+        return f"s={in_words(s)}, t={t} ({space}" + (f", {time})" if t > 1 else ")")
 
     @property
     def table(self) -> dict[str, dict[str, float]]:
@@ -182,7 +183,7 @@ class Evaluation:
 
 def evaluate(
     da: xr.DataArray,
-    s: int,
+    s: Space,
     t: int = 1,
     *,
     protocol: Protocol | None = None,
@@ -201,7 +202,7 @@ def evaluate(
     da : DataArray
         Fine field, dims time, y and x; its sizes are cut to multiples of the factors.
     s, t : int
-        Factors.
+        Factors; for s also (y, x).
     protocol : Protocol, optional
         How to judge, all at once; by default eight realizations by every method.
     realizations, methods, seed, model, steps, recipe, device : optional
@@ -264,7 +265,7 @@ class Report:
 
 def evaluate_events(
     events: Iterable[tuple[str, xr.DataArray]],
-    factors: Sequence[tuple[int, int]],
+    factors: Sequence[tuple[Space, int]],
     protocol: Protocol,
     say: evaluation.Say = print,
 ) -> Report:
@@ -295,16 +296,16 @@ def evaluate_events(
     >>> report.scores.fair_crps.dims
     ('event', 'factor', 'method')
     """
-    observers: dict[tuple[str, int, int], Observer] = {}
+    observers: dict[tuple[str, Space, int], Observer] = {}
 
-    def watch(name: str, s: int, t: int) -> Observer:
+    def watch(name: str, s: Space, t: int) -> Observer:
         return observers.setdefault((name, s, t), Observer(protocol))
 
     scores = evaluation.evaluate_events(events, factors, protocol, say, watch)
     made = []
     for (name, s, t), observer in observers.items():
-        own = scores.sel({"event": name, "factor": f"{s}x{t}"}, drop=True)
-        own.attrs = {"s": s, "t": t, "realizations": protocol.realizations}
+        own = scores.sel({"event": name, "factor": name_of(s, t)}, drop=True)
+        own.attrs = {"s": in_words(s), "t": t, "realizations": protocol.realizations}
         made.append(Evaluation(name, own, observer.seen(), protocol))
     return Report(scores, tuple(made))
 

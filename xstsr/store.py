@@ -29,7 +29,9 @@ import xarray as xr
 from xstsr import cf
 from xstsr.blockwriter import Target, missing_blocks, write_tasks
 from xstsr.cluster import check_workers, current_client, execute
+from xstsr.composition import of_realizations
 from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
+from xstsr.factors import Space
 from xstsr.fingerprint import fingerprint
 from xstsr.journal import Journal, differences
 from xstsr.memory import CostWarning, available_bytes, readable
@@ -46,7 +48,7 @@ MANY = 1024  # realizations whose numbers share a chunk, so that more can be add
 def to_zarr(
     data: xr.DataArray | xr.Dataset,
     path: str | PathLike[str],
-    s: int,
+    s: Space,
     t: int = 1,
     *,
     name: str = "",
@@ -64,7 +66,8 @@ def to_zarr(
     path : str or path
         The store, a folder that does not exist yet, where all workers see it.
     s, t : int
-        Fine cells per coarse cell along each axis, fine steps per coarse step.
+        Fine cells per coarse cell along each axis, fine steps per coarse step; for
+        s also (y, x).
     name : str
         Which variable of a Dataset.
     resume : bool
@@ -137,7 +140,7 @@ class Work:
         cls,
         data: xr.DataArray | xr.Dataset,
         name: str,
-        factors: tuple[int, int],
+        factors: tuple[Space, int],
         options: dict[str, Any],
     ) -> "Work":
         """Read what is asked for; whatever comes in is lazy from here on."""
@@ -179,7 +182,7 @@ class Work:
             **{f"grid of {dim}": _described(edges) for dim, edges in grid.items()},
             "coarse_shape": list(self.asked.coarse.shape),
             "dtype": str(self.asked.coarse.dtype),
-            "factor": list(request.factor),
+            "factor": list(self.asked.factor),
             "method": request.method,
             "conserve": job.mode,
             "recipe": asdict(request.recipe),
@@ -219,11 +222,11 @@ class Work:
         )
 
     def _refined(self, first: int) -> xr.Dataset:
-        job = self.asked.job
-        wanted = replace(job.request, realizations=job.request.realizations[first:])
-        asked = replace(self.asked, job=replace(job, request=wanted))
-        t, s, _ = job.request.factor
-        return cf.dataset(run(asked), self.source, asked.meaning, s, t)
+        asked = self.asked
+        wanted = asked.job.request.realizations[first:]
+        asked = replace(asked, jobs=of_realizations(asked.jobs, wanted))
+        made = run(asked)
+        return cf.dataset(made, self.source, asked.meaning, asked.s, asked.factor[0])
 
 
 def _check_target(

@@ -18,11 +18,11 @@ from xstsr import cf
 from xstsr.blocks import block_mean
 from xstsr.conserve import conserve as conserve_blocks
 from xstsr.errors import XstsrError
+from xstsr.factors import Space, in_words, read_factor, space_of
 from xstsr.grid import side_lengths
 from xstsr.lazy import map_blocks, map_pairs
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.points import between
-from xstsr.prepare import read_factor
 from xstsr.receipt import Receipt, depth_of_unit
 
 Array = np.ndarray
@@ -30,7 +30,7 @@ Array = np.ndarray
 
 def coarsen(
     da: xr.DataArray,
-    s: int,
+    s: Space,
     t: int = 1,
     *,
     cell_methods: str | None = None,
@@ -51,8 +51,10 @@ def coarsen(
     ----------
     da : DataArray
         Fine field; chunked input stays lazy.
-    s, t : int
-        Fine cells per coarse cell along each spatial axis, fine steps per coarse step.
+    s : int or tuple of int
+        Fine cells per coarse cell along both spatial axes, or along y and x.
+    t : int
+        Fine steps per coarse step.
     cell_methods, label : str, optional
         As in `upscale`.
 
@@ -79,7 +81,7 @@ def coarsen(
 def coarsen_dataset(
     ds: xr.Dataset,
     name: str,
-    s: int,
+    s: Space,
     t: int = 1,
     *,
     cell_methods: str | None = None,
@@ -98,9 +100,10 @@ def coarsen_dataset(
     return cf.dataset(coarse, ds, cf.coarsened(meaning, s, t), 1, 1)
 
 
-def _coarsen(da: xr.DataArray, meaning: Meaning, s: int, t: int) -> xr.DataArray:
+def _coarsen(da: xr.DataArray, meaning: Meaning, s: Space, t: int) -> xr.DataArray:
     """Average a field whose meaning is known."""
     factor = read_factor(s, t)
+    t, s = factor[0], space_of(factor)
     cf.coarsened(meaning, s, t)  # refuses factors that do not divide
     plain, _ = cf.strip(da)
     plain = plain.transpose(*meaning.extra_dims, *meaning.core_dims)
@@ -187,9 +190,13 @@ def _conserve(pair: "_Pair") -> xr.DataArray:
         "additive" if pair.fine.kind == "state" else "multiplicative",
     )
     made = map_pairs(rule, pair.plain.data, pair.coarse_plain.data, pair.factor)
-    t, s, _ = pair.factor
     out = pair.plain.copy(data=made)
-    settings = {"operation": "conserve", "s": s, "t": t, "version": version("xstsr")}
+    settings = {
+        "operation": "conserve",
+        "s": in_words(space_of(pair.factor)),
+        "t": pair.factor[0],
+        "version": version("xstsr"),
+    }
     out.attrs["history"] = cf.history(out.attrs.get("history"), settings)
     return cf.wrap(out.transpose(*pair.fine.dims), pair.fine.pint_units)
 
@@ -385,7 +392,7 @@ class _Pair:
             *meanings[0].extra_dims, *meanings[0].core_dims
         )
         coarse_plain = cf.strip(coarse)[0].transpose(*meanings[1].core_dims)
-        return cls(plain, coarse_plain, *meanings, (t, s, s))
+        return cls(plain, coarse_plain, *meanings, read_factor(s, t))
 
     def fine_values(self) -> Array:
         """Values of shape (..., T t, Y s, X s)."""

@@ -1,0 +1,219 @@
+r"""Factors beyond those of a network, in two stages.
+
+.. math:: Y = \mathcal{R}_2(\mathcal{R}_1(X))
+
+The second stage takes what the first has made for its coarse field. Each conserves its
+own coarse field, so both together conserve the first one. Realization k of the second
+stage goes on from realization k of the first, with noise that is independent of it.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xstsr.cf_coords import refined
+from xstsr.factors import Factor, said, size_of, space_of, stages
+from xstsr.lazy import upscale_blocks, upscale_now
+from xstsr.meaning import AssumptionWarning, Meaning
+from xstsr.prepare import limits_of, prepare
+from xstsr.recipe import Recipe, Taper, beta_rule
+from xstsr.windows import Job, Mode
+
+if TYPE_CHECKING:
+    import dask.array
+
+Array = np.ndarray
+Jobs = tuple[Job, ...]
+
+
+def plan_stages(
+    meaning: Meaning,
+    factor: Factor,
+    *,
+    method: str = "diffusion",
+    model: str | PathLike[str] = "default",
+    **options: Any,
+) -> Jobs:
+    """Plan the one stage or the two that a factor takes; options as in `upscale`.
+
+    Parameters
+    ----------
+    meaning : Meaning
+        Of the coarse field.
+    factor : tuple of int
+        (t, sy, sx).
+
+    Returns
+    -------
+    tuple of Job
+        In the order of the work.
+
+    Raises
+    ------
+    XstsrError
+        The options or the factors cannot be used.
+
+    Warns
+    -----
+    AssumptionWarning
+        There are two stages.
+    """
+    parts = stages(factor, limits_of(model, method))
+    if len(parts) > 1:
+        told = " and then ".join(map(said, parts))
+        warnings.warn(
+            f"{said(factor)} is more than the model refines at once: it is done in "
+            f"two stages, {told}; see evaluate() before you trust it",
+            AssumptionWarning,
+            stacklevel=5,
+        )
+    return chain(meaning, parts, method=method, model=model, **options)
+
+
+def chain(
+    meaning: Meaning,
+    parts: Sequence[Factor],
+    *,
+    conserve: Mode = "cell",
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Jobs:
+    """Plan given stages; options as in `upscale`.
+
+    Parameters
+    ----------
+    meaning : Meaning
+        Of the coarse field.
+    parts : sequence of tuple of int
+        (t, sy, sx) of each stage.
+    conserve : str
+        Totals of windows are those of the first stage; later ones keep every cell.
+    recipe : Recipe, optional
+        For all of it. In each stage the noise has the same ratio to the rule's and L
+        counts that stage's coarse frames; f is for the last one alone.
+    seed : int
+        Of the first stage; those of later ones follow from it.
+
+    Returns
+    -------
+    tuple of Job
+        In the order of the work.
+    """
+    whole = _product(parts)
+    jobs: list[Job] = []
+    for i, part in enumerate(parts):
+        if i:
+            meaning = refined(meaning, space_of(parts[i - 1]), parts[i - 1][0])
+        is_last = i == len(parts) - 1
+        job = prepare(
+            meaning,
+            space_of(part),
+            part[0],
+            conserve="cell" if i and conserve == "window" else conserve,
+            recipe=recipe and _share(recipe, whole, part, is_last=is_last),
+            seed=_independent(seed, i) if i else seed,
+            **options,
+        )
+        # from the second stage on, every realization has a coarse field of its own
+        plan = replace(job.plan, group=1) if i else job.plan
+        jobs.append(replace(job, plan=plan))
+    return tuple(jobs)
+
+
+def refine(
+    jobs: Jobs,
+    coarse: "Array | dask.array.Array",
+    *,
+    keep_realization: bool,
+    tick: Callable[[], object] = lambda: None,
+) -> "Array | dask.array.Array":
+    """Refine a coarse field stage by stage: now in memory, later in chunks.
+
+    Parameters
+    ----------
+    jobs : tuple of Job
+        From `plan_stages`.
+    coarse : array, shape (*E, T, Y, X)
+        numpy or dask, in the user's units.
+    keep_realization : bool
+        Whether the result has the axis R; without it, there is one.
+    tick : callable
+        Is called after each window that is drawn in memory.
+
+    Returns
+    -------
+    array, shape (R, *E, T t, Y sy, X sx)
+        numpy or dask, as the input.
+    """
+    if not isinstance(coarse, np.ndarray):
+        return _later(jobs, coarse, keep_realization)
+    fields = upscale_now(jobs[0], coarse, tick)
+    for job in jobs[1:]:
+        *lead, t, y, x = fields.shape
+        ft, fy, fx = job.request.factor
+        fine = np.empty((*lead, t * ft, y * fy, x * fx), fields.dtype)
+        for place, one, field in zip(fine, _each(job), fields, strict=True):
+            place[...] = upscale_now(one, field, tick)[0]
+        fields = fine
+    return fields if keep_realization else fields[0]
+
+
+def _later(
+    jobs: Jobs, coarse: "dask.array.Array", keep_realization: bool
+) -> "dask.array.Array":
+    """Refine stage by stage as a graph; the same bits."""
+    import dask.array
+
+    first, *rest = jobs
+    keep = keep_realization or bool(rest)
+    fields = upscale_blocks(first, coarse, keep_realization=keep)
+    for job in rest:
+        parts = zip(_each(job), fields, strict=True)
+        fields = dask.array.concatenate([upscale_blocks(*part) for part in parts])
+    return fields if keep_realization or not rest else fields[0]
+
+
+def of_realizations(jobs: Jobs, numbers: tuple[int, ...]) -> Jobs:
+    """Give the jobs that draw these realizations alone."""
+    return tuple(
+        replace(job, request=replace(job.request, realizations=numbers)) for job in jobs
+    )
+
+
+def factor_of(jobs: Jobs) -> Factor:
+    """Multiply the factors of all stages; (t, sy, sx)."""
+    return _product([job.request.factor for job in jobs])
+
+
+def _each(job: Job) -> Jobs:
+    """Give the jobs that draw one realization each."""
+    numbers = job.request.realizations
+    return tuple(of_realizations((job,), (number,))[0] for number in numbers)
+
+
+def _share(recipe: Recipe, whole: Factor, part: Factor, *, is_last: bool) -> Recipe:
+    """Carry a recipe for a whole factor over to one stage of it."""
+    if part == whole:
+        return recipe
+    amplitude = recipe.amplitude(size_of(space_of(whole)), whole[0])
+    beta = amplitude * beta_rule(size_of(space_of(part)), part[0])
+    taper = recipe.taper if is_last else Taper()
+    return replace(recipe, beta=beta, taper=taper)
+
+
+def _product(parts: Sequence[Factor]) -> Factor:
+    """Multiply factors axis by axis."""
+    t, sy, sx = map(prod, zip(*parts, strict=True))
+    return t, sy, sx
+
+
+def _independent(seed: int, stage: int) -> int:
+    """Derive a later stage's seed; with equal noise in both they would be alike."""
+    words = np.random.SeedSequence([seed, stage]).generate_state(1, np.uint64)
+    return int(words[0])
