@@ -38,15 +38,16 @@ class Settings(Schedule):
     guidance : float
         Noise level below which estimates are made to agree with the coarse field; 0
         never.
-    spread : float
-        Factor on sigma_data, chosen on validation data: few steps and short training
-        draw residuals a little too small.
+    spread, generator_spread : float
+        Factors on sigma_data for the samplers and for the generator, chosen on
+        validation data: few steps and short training draw residuals a little too small.
     """
 
     steps: int = 8
     sampler: str = "dpm-solver++"
     guidance: float = 2.0
     spread: float = 1.0
+    generator_spread: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ class Model(nn.Module):
         level = torch.full((len(noise),), GENERATOR_LEVEL, device=noise.device)
         x_t = initial(noise, [GENERATOR_LEVEL])
         residual = self.generator(x_t, level, condition)
-        width = self.sigma_data(condition.features.scalars) * amplitude
+        spread = amplitude * self.spec.settings.generator_spread
+        width = self.sigma_data(condition.features.scalars) * spread
         z = condition.means.z + width * residual
         return guide(z, condition.coarse, condition.factor, self.spec.transform)
 
