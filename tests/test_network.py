@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models import SPEC, TINY, tiny_model
+from xstsr.diffusion import network
 from xstsr.diffusion.attention import ChannelNorm, TemporalAttention, WindowAttention
 from xstsr.diffusion.denoiser import Condition, SigmaData
 from xstsr.diffusion.features import CHANNELS, features, interpolate, refine
@@ -92,6 +93,39 @@ def test_channel_norm_looks_at_one_pixel_alone():
 def test_fresh_block_is_the_identity():
     x = torch.randn(4, 8, 6, 6)
     assert torch.equal(ResidualBlock(8, 16)(x, torch.randn(2, 16), frames=2), x)
+
+
+@settings(max_examples=25)
+@given(
+    samples=st.integers(1, 3),
+    frames=st.integers(1, 7),
+    length=st.integers(1, 8),
+    layout=st.sampled_from((torch.contiguous_format, torch.channels_last)),
+)
+def test_frames_in_passing_are_refined_as_all_at_once(samples, frames, length, layout):
+    draw = torch.Generator().manual_seed(frames)
+    block = ResidualBlock(8, 16).requires_grad_(False)
+    for parameter in block.parameters():
+        parameter.normal_(std=0.3, generator=draw)
+    x = torch.randn(samples * frames, 8, 6, 5, generator=draw)
+    x, embedded = x.to(memory_format=layout), torch.randn(samples, 16, generator=draw)
+    expected = block(x, embedded, frames)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(network, "SLAB", length * x[0].numel())
+        refined = block(x.clone(), embedded, frames)
+    assert torch.allclose(refined, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("slab", [1, 3000, 1 << 21])
+def test_network_gives_the_same_with_and_without_gradients(monkeypatch, slab):
+    model, factor = tiny_model(), (2, 5, 5)
+    coarse, args = rain(2, 3, 4, 3), (torch.ones(2), torch.ones(2), 9 * torch.ones(2))
+    x, sigma = torch.randn(2, 1, 6, 20, 15), torch.ones(2)
+    expected = model.denoiser(x, sigma, model.condition(coarse, factor, *args))
+    monkeypatch.setattr(network, "SLAB", slab)
+    with torch.no_grad():
+        found = model.denoiser(x, sigma, model.condition(coarse, factor, *args))
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_temporal_attention_does_not_see_beyond_the_horizon():
