@@ -161,6 +161,19 @@ def test_window_attention_stays_within_its_window(size):
     assert not torch.allclose(a[:, :, 3, 3], b[:, :, 3, 3])
 
 
+@pytest.mark.parametrize("corner", [(4, 8), (3, 2), (1, 7)])
+def test_windows_lie_where_they_do_in_the_whole_frame(corner):
+    attend = WindowAttention(8, size=4, heads=2).requires_grad_(False)
+    attend.out.weight.normal_(generator=torch.Generator().manual_seed(2))
+    x = torch.randn(2, 8, 12, 12)
+    top, left = corner
+    part = attend(x[:, :, top:, left:], corner)
+    # windows that are cut off see less: the next whole ones are the same
+    down, right = (-(-c // 4) * 4 for c in corner)
+    whole = attend(x)[:, :, down:, right:]
+    assert torch.allclose(part[:, :, down - top :, right - left :], whole, atol=1e-6)
+
+
 @settings(max_examples=12)
 @given(t=st.integers(1, 4), s=st.integers(1, 7), frames=st.integers(1, 4))
 def test_model_serves_every_factor_and_length(t, s, frames):
@@ -180,8 +193,8 @@ def test_model_result_does_not_depend_on_the_tile_beyond_its_reach():
     coarse = rain(1, 1, 24, 24)
     args = (scalar(1.0), scalar(5.0), scalar(30.0))
     whole = model.condition(coarse, factor, *args).means.z
-    # a tile that starts 9 cells, 36 pixels, into the domain: not a multiple of the
-    # grain of 8 pixels, so the network must align itself
+    # a tile that starts 9 cells, 36 pixels, into the domain: not a multiple of the 8
+    # pixels of an attention window, so the network must align itself
     part = model.condition(coarse[..., 9:, 9:], factor, *args, (36, 36)).means.z
     reach = 24
     inside = whole[..., 36 + reach :, 36 + reach :]
@@ -270,5 +283,4 @@ def test_condition_gathers_what_does_not_depend_on_noise():
     assert isinstance(condition, Condition)
     assert condition.maps.shape[1] == CHANNELS + 2
     assert TINY.stride == 4
-    assert TINY.grain == 8
     assert SPEC.transform == LOG

@@ -107,11 +107,9 @@ def _reach(request: Request) -> Reach:
 
     networks = read_header(request.model)["spec"]
     strides = [2 ** len(networks[k]["widths"]) for k in ("mean", "denoiser")]
-    windows = [max(1, networks[k]["window"]) for k in ("mean", "denoiser")]
-    grain = max(s * w for s, w in zip(strides, windows, strict=True))
     # beyond the reach of attention, one frame for the convolutions in time
     frames = request.recipe.context // 2 + 1
-    return Reach(frames, max(TILE_HALO, grain // 2), grain, max(strides))
+    return Reach(frames, max(TILE_HALO, *strides), max(strides))
 
 
 def read_factor(s: int, t: int) -> tuple[int, int, int]:

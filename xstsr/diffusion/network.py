@@ -13,7 +13,7 @@ costs is the way of large fields to the memory and back.
 Not here: what goes in (`features`) and what comes out means (`mean`, `denoiser`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
@@ -60,11 +60,6 @@ class Architecture:
     def stride(self) -> int:
         """Fine pixels per pixel of the lowest level."""
         return int(FOLD * 2 ** (len(self.widths) - 1))
-
-    @property
-    def grain(self) -> int:
-        """Fine pixels per attention window: the pattern that repeats over the plane."""
-        return self.stride * max(1, self.window)
 
 
 class ResidualBlock(nn.Module):
@@ -174,12 +169,15 @@ class SpaceTimeUNet(nn.Module):
         last = _zeroed(nn.Conv2d(widths[0], outputs * FOLD**2, 3, padding=1))
         self.leave = nn.Sequential(ChannelNorm(widths[0]), nn.SiLU(), last)
 
-    def forward(self, maps: Tensor, scalars: Tensor, features: Features) -> Tensor:
+    def forward(
+        self, maps: Sequence[Tensor], scalars: Tensor, features: Features
+    ) -> Tensor:
         """Run the network.
 
         Parameters
         ----------
-        maps : Tensor, shape (B, inputs, T, Y, X)
+        maps : sequence of Tensor, shape (B, c, T, Y, X)
+            With `inputs` channels in all. They are put together piece by piece.
         scalars : Tensor, shape (B, scalars)
         features : Features
             For the step and the horizon of the temporal attention.
@@ -188,13 +186,14 @@ class SpaceTimeUNet(nn.Module):
         -------
         Tensor, shape (B, outputs, T, Y, X), float32
         """
-        b, _, frames, height, width = maps.shape
-        stride, grain = self.architecture.stride, self.architecture.grain
-        top, left = (o % grain for o in features.origin)
+        b, _, frames, height, width = maps[0].shape
+        stride = self.architecture.stride
+        top, left = (o % stride for o in features.origin)
         pad = (left, -(width + left) % stride, top, -(height + top) % stride)
 
-        def fold(part: Tensor) -> Tensor:
-            x = functional.pixel_unshuffle(functional.pad(part, pad), FOLD)
+        def fold(*parts: Tensor) -> Tensor:
+            x = functional.pad(torch.cat(parts, dim=1), pad)
+            x = functional.pixel_unshuffle(x, FOLD)
             entered: Tensor = self.enter(
                 x.contiguous(memory_format=torch.channels_last)
             )
@@ -204,17 +203,18 @@ class SpaceTimeUNet(nn.Module):
             x = functional.pixel_shuffle(self.leave(part), FOLD)
             return x[..., top : top + height, left : left + width]
 
-        x = _in_slabs(fold, maps.transpose(1, 2).flatten(0, 1))
+        x = _in_slabs(fold, *(part.transpose(1, 2).flatten(0, 1) for part in maps))
         clock = (frames, features.step, features.horizon)
+        corner = (features.origin[0] // stride, features.origin[1] // stride)
         embedded = self.embed(scalars)
         skips = []
         for i, level in enumerate(self.down):
-            x = level(x, embedded, clock)
+            x = level(x, embedded, clock, corner)
             if i < len(self.shrink):
                 skips.append(x)
                 x = self.shrink[i](x)
         for i in reversed(range(len(self.up))):
-            x = self.up[i](self._rise(i, x, skips.pop()), embedded, clock)
+            x = self.up[i](self._rise(i, x, skips.pop()), embedded, clock, corner)
         x = _in_slabs(unfold, x).reshape(b, frames, self.outputs, height, width)
         fine: Tensor = x.transpose(1, 2).float()
         return fine
@@ -250,14 +250,18 @@ class _Level(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, embedded: Tensor, clock: tuple[int, Tensor, Tensor]
+        self,
+        x: Tensor,
+        embedded: Tensor,
+        clock: tuple[int, Tensor, Tensor],
+        corner: tuple[int, int],
     ) -> Tensor:
         for block in self.blocks:
             x = block(x, embedded, clock[0])
         if self.temporal is not None:
             x = self.temporal(x, *clock)
         if self.spatial is not None:
-            x = self.spatial(x)
+            x = self.spatial(x, corner)
         return x
 
 
@@ -268,24 +272,28 @@ def _zeroed(layer: Layer) -> Layer:
     return layer
 
 
-def _slab(x: Tensor) -> int | None:
+def _slab(*fields: Tensor) -> int | None:
     """Count the frames that are best taken together; None for all, with gradients."""
     if torch.is_grad_enabled():
         return None
-    values = SLAB if x.device.type == "cpu" else SLAB_GPU
-    return max(1, values // x[0].numel())
+    values = SLAB if fields[0].device.type == "cpu" else SLAB_GPU
+    return max(1, values // sum(x[0].numel() for x in fields))
 
 
-def _in_slabs(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _in_slabs(function: Callable[..., Tensor], *fields: Tensor) -> Tensor:
     """Apply a function of frames to a few at a time."""
-    length = _slab(x) or len(x)
-    first = function(x[:length])
-    if length >= len(x):
+    count = len(fields[0])
+    length = _slab(*fields) or count
+    first = function(*(x[:length] for x in fields))
+    if length >= count:
         return first
-    whole = first.new_empty(len(x), *first.shape[1:]).contiguous(
-        memory_format=torch.channels_last
+    whole = torch.empty(
+        (count, *first.shape[1:]),
+        dtype=first.dtype,
+        device=first.device,
+        memory_format=torch.channels_last,
     )
     whole[:length] = first
-    for i in range(length, len(x), length):
-        whole[i : i + length] = function(x[i : i + length])
+    for i in range(length, count, length):
+        whole[i : i + length] = function(*(x[i : i + length] for x in fields))
     return whole
