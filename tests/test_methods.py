@@ -18,6 +18,7 @@ from xstsr.recipe import Recipe
 
 HOUR = 3_600_000_000
 RECIPE = Recipe(0.01, 3)
+PLACES = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,32 @@ def test_dry_field_needs_no_network(monkeypatch):
     monkeypatch.setattr(methods, "_condition", lambda task: pytest.fail("not dry"))
     request = Request("diffusion", (1, 2, 2), 1.0, 60.0, RECIPE, (0, 1))
     np.testing.assert_array_equal(run(task_of(request, np.zeros((2, 3, 3)))), 0.0)
+
+
+@settings(max_examples=12)
+@given(
+    wet=st.lists(st.tuples(*(st.integers(0, n - 1) for n in (4, 5, 6))), max_size=6),
+    missing=st.lists(
+        st.tuples(*(st.integers(0, n - 1) for n in (4, 5, 6))), max_size=9
+    ),
+    name=st.sampled_from(NEURAL),
+)
+def test_skipping_the_dry_changes_no_bit(model, wet, missing, name):
+    """Whatever else is wet: what a task keeps may be dry, missing, or within reach."""
+    coarse = np.zeros((4, 5, 6))
+    for place in wet:
+        coarse[place] = 1 + sum(place)
+    for place in missing:
+        coarse[place] = np.nan
+    kept = (slice(1, 3), slice(1, 4), slice(2, 5))
+    fine = (slice(None), *(slice(2 * k.start, 2 * k.stop) for k in kept))
+    request = request_for(name, (2, 2, 2), model=model, realizations=(0, 3))
+    task = task_of(request, coarse, kept=kept)
+    usual = run(task)[fine]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "_is_settled", lambda task: False)
+        whole = run(task)[fine]
+    np.testing.assert_array_equal(usual, whole)
 
 
 def test_nearest_repeats_each_value():

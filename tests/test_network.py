@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models import SPEC, TINY, tiny_model
+from xstsr.diffusion import network
 from xstsr.diffusion.attention import ChannelNorm, TemporalAttention, WindowAttention
 from xstsr.diffusion.denoiser import Condition, SigmaData
 from xstsr.diffusion.features import CHANNELS, features, interpolate, refine
@@ -94,6 +95,39 @@ def test_fresh_block_is_the_identity():
     assert torch.equal(ResidualBlock(8, 16)(x, torch.randn(2, 16), frames=2), x)
 
 
+@settings(max_examples=25)
+@given(
+    samples=st.integers(1, 3),
+    frames=st.integers(1, 7),
+    length=st.integers(1, 8),
+    layout=st.sampled_from((torch.contiguous_format, torch.channels_last)),
+)
+def test_frames_in_passing_are_refined_as_all_at_once(samples, frames, length, layout):
+    draw = torch.Generator().manual_seed(frames)
+    block = ResidualBlock(8, 16).requires_grad_(False)
+    for parameter in block.parameters():
+        parameter.normal_(std=0.3, generator=draw)
+    x = torch.randn(samples * frames, 8, 6, 5, generator=draw)
+    x, embedded = x.to(memory_format=layout), torch.randn(samples, 16, generator=draw)
+    expected = block(x, embedded, frames)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(network, "SLAB", length * x[0].numel())
+        refined = block(x.clone(), embedded, frames)
+    assert torch.allclose(refined, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("slab", [1, 3000, 1 << 21])
+def test_network_gives_the_same_with_and_without_gradients(monkeypatch, slab):
+    model, factor = tiny_model(), (2, 5, 5)
+    coarse, args = rain(2, 3, 4, 3), (torch.ones(2), torch.ones(2), 9 * torch.ones(2))
+    x, sigma = torch.randn(2, 1, 6, 20, 15), torch.ones(2)
+    expected = model.denoiser(x, sigma, model.condition(coarse, factor, *args))
+    monkeypatch.setattr(network, "SLAB", slab)
+    with torch.no_grad():
+        found = model.denoiser(x, sigma, model.condition(coarse, factor, *args))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 def test_temporal_attention_does_not_see_beyond_the_horizon():
     attend = TemporalAttention(8, heads=2).requires_grad_(False)
     attend.out.weight.normal_(generator=torch.Generator().manual_seed(1))
@@ -127,6 +161,19 @@ def test_window_attention_stays_within_its_window(size):
     assert not torch.allclose(a[:, :, 3, 3], b[:, :, 3, 3])
 
 
+@pytest.mark.parametrize("corner", [(4, 8), (3, 2), (1, 7)])
+def test_windows_lie_where_they_do_in_the_whole_frame(corner):
+    attend = WindowAttention(8, size=4, heads=2).requires_grad_(False)
+    attend.out.weight.normal_(generator=torch.Generator().manual_seed(2))
+    x = torch.randn(2, 8, 12, 12)
+    top, left = corner
+    part = attend(x[:, :, top:, left:], corner)
+    # windows that are cut off see less: the next whole ones are the same
+    down, right = (-(-c // 4) * 4 for c in corner)
+    whole = attend(x)[:, :, down:, right:]
+    assert torch.allclose(part[:, :, down - top :, right - left :], whole, atol=1e-6)
+
+
 @settings(max_examples=12)
 @given(t=st.integers(1, 4), s=st.integers(1, 7), frames=st.integers(1, 4))
 def test_model_serves_every_factor_and_length(t, s, frames):
@@ -146,8 +193,8 @@ def test_model_result_does_not_depend_on_the_tile_beyond_its_reach():
     coarse = rain(1, 1, 24, 24)
     args = (scalar(1.0), scalar(5.0), scalar(30.0))
     whole = model.condition(coarse, factor, *args).means.z
-    # a tile that starts 9 cells, 36 pixels, into the domain: not a multiple of the
-    # grain of 8 pixels, so the network must align itself
+    # a tile that starts 9 cells, 36 pixels, into the domain: not a multiple of the 8
+    # pixels of an attention window, so the network must align itself
     part = model.condition(coarse[..., 9:, 9:], factor, *args, (36, 36)).means.z
     reach = 24
     inside = whole[..., 36 + reach :, 36 + reach :]
@@ -236,5 +283,4 @@ def test_condition_gathers_what_does_not_depend_on_noise():
     assert isinstance(condition, Condition)
     assert condition.maps.shape[1] == CHANNELS + 2
     assert TINY.stride == 4
-    assert TINY.grain == 8
     assert SPEC.transform == LOG

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import xstsr
 from tests.models import tiny_model, write_tiny_model
 from tests.strategies import cf_dataarrays, factors, make
+from xstsr import methods
 from xstsr.diffusion.checkpoint import save_model
 from xstsr.errors import (
     CFError,
@@ -263,6 +264,29 @@ def test_tiles_agree_with_the_whole(model, monkeypatch):
     assert len(preview.job.plan.rows) > 1
     tiled = da.stsr.upscale(8, 1, **options)
     np.testing.assert_allclose(tiled, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_run_where_it_rains(model, monkeypatch):
+    """Of the tiles of a field only the wet ones cost, and skipping changes no bit."""
+    da = xr.zeros_like(rain(frames=2, rows=26, columns=26))
+    da[:, 3:6, 20:23] = 2.0
+    options = {"model": model, "steps": 2}
+    monkeypatch.setattr("xstsr.plan.PIXELS", 28 * 112 * 112)
+    plan = da.stsr.plan(8, 1, **options).job.plan
+    drawn = []
+    condition = methods._condition
+
+    def counted(task):
+        drawn.append(task.origin)
+        return condition(task)
+
+    monkeypatch.setattr(methods, "_condition", counted)
+    skipped = da.stsr.upscale(8, 1, **options)
+    assert len(drawn) <= 0.25 * len(list(plan.tiles))
+    monkeypatch.setattr(methods, "_is_settled", lambda task: False)
+    whole = da.stsr.upscale(8, 1, **options)
+    assert len(drawn) > len(list(plan.tiles))
+    np.testing.assert_array_equal(skipped, whole)
 
 
 def test_plan_tells_without_computing(model, no_compute):

@@ -375,9 +375,9 @@ def test_blending_of_unequal_months_returns_what_all_agree_on(n, t, calendar):
     columns=st.integers(2, 30),
     pitch=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     s=st.sampled_from((4, 7, 12)),
-    grain=st.sampled_from((1, 8, 64)),
+    stride=st.sampled_from((1, 8, 64)),
 )
-def test_tiles_put_everything_in_its_place(rows, columns, pitch, s, grain):
+def test_tiles_put_everything_in_its_place(rows, columns, pitch, s, stride):
     """Each pixel comes from one tile, and tiles know where they lie."""
     calls = []
 
@@ -389,7 +389,7 @@ def test_tiles_put_everything_in_its_place(rows, columns, pitch, s, grain):
         patch.setitem(METHODS, "linear", counted)
         da = states(1, rows, columns)
         job = job_of(da, s, conserve="none")
-        near = Reach(0, 12, grain=grain, stride=4)
+        near = Reach(0, 12, stride=stride)
         down = tiles(rows, s, pitch[0], near)
         across = tiles(columns, s, pitch[1], near)
         job = replace(job, plan=replace(job.plan, rows=down, columns=across))

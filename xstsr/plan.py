@@ -8,8 +8,9 @@ Windows lie in absolute time, so that a part of a record is cut as the whole is:
 
 A window computes its core and a halo of context on both sides; where two windows
 overlap around a boundary, their samples are blended. Frames that do not fit as a whole
-are cut into tiles of equal cores. Their halo begins where the pattern of the network
-does, and is so wide that a tile gives what the whole frame would: tiles need no blend.
+are cut into tiles of equal cores. Their halo begins where a pixel of the network's
+lowest level does, and is so wide that a tile gives what the whole frame would: tiles
+need no blend.
 
 How long windows and how large tiles are is chosen so that little is computed twice.
 Nothing here depends on how the input is chunked, on the length of the record or on the
@@ -23,7 +24,7 @@ from itertools import groupby
 
 from xstsr.errors import PlanError
 
-PIXELS = 6_000_000  # fine pixels that a network sees at once: about 3.3 GB
+PIXELS = 11_000_000  # fine pixels that a network sees at once: about 3.2 GB
 TILE_HALO = 30  # fine pixels: a cut further away changes a field by 0.3 % of its spread
 LENGTHS = (18, 27, 36, 45, 54, 72, 90, 108, 144)  # fine frames of a window's own
 MOST_SIDE = 1024  # fine pixels of a tile's own along one axis
@@ -64,15 +65,12 @@ class Reach:
         Coarse frames of context on each side.
     pixels : int or None
         Fine pixels of context around a tile; None for methods that need whole frames.
-    grain : int
-        Fine pixels after which the pattern of a network repeats over the plane.
     stride : int
-        Fine pixels to whose multiple it pads a tile.
+        Fine pixels of a pixel of the lowest level, to whose multiples tiles are padded.
     """
 
     frames: int
     pixels: int | None = None
-    grain: int = 1
     stride: int = 1
 
     @property
@@ -215,13 +213,13 @@ def tiles(cells: int, s: int, pitch: int, reach: Reach) -> tuple[Span, ...]:
     pitch : int
         Coarse cells of a tile's own.
     reach : Reach
-        Of the method; a halo begins where its pattern does.
+        Of the method; a halo begins at a multiple of its stride.
 
     Examples
     --------
-    >>> near = Reach(frames=2, pixels=30, grain=64, stride=16)
+    >>> near = Reach(frames=2, pixels=30, stride=16)
     >>> [(x.start, x.core_start, x.core_stop, x.stop) for x in tiles(40, 10, 16, near)]
-    [(0, 0, 16, 19), (13, 16, 32, 35), (26, 32, 40, 40)]
+    [(0, 0, 16, 19), (13, 16, 32, 35), (29, 32, 40, 40)]
     """
     if pitch >= cells:
         return (Span(0, cells, 0, cells),)
@@ -230,7 +228,7 @@ def tiles(cells: int, s: int, pitch: int, reach: Reach) -> tuple[Span, ...]:
     found = []
     for first in range(0, cells, pitch):
         last = min(first + pitch, cells)
-        aligned = max(0, first - halo) * s // reach.grain * reach.grain
+        aligned = max(0, first - halo) * s // reach.stride * reach.stride
         found.append(Span(-(-aligned // s), min(cells, last + halo), first, last))
     return tuple(found)
 
@@ -240,10 +238,10 @@ def computed(span: Span, s: int, reach: Reach) -> int:
 
     Examples
     --------
-    >>> computed(Span(13, 35, 16, 32), 10, Reach(2, 30, grain=64, stride=16))
+    >>> computed(Span(13, 35, 16, 32), 10, Reach(2, 30, stride=16))
     224
     """
-    first = span.start * s // reach.grain * reach.grain
+    first = span.start * s // reach.stride * reach.stride
     return -(-(span.stop * s - first) // reach.stride) * reach.stride
 
 

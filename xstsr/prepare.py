@@ -117,11 +117,9 @@ def _reach(request: Request) -> Reach:
     spec = read_header(request.model)["spec"]
     networks = [spec[k] for k in ("mean", "denoiser", "generator") if spec.get(k)]
     strides = [2 ** len(network["widths"]) for network in networks]
-    windows = [max(1, network["window"]) for network in networks]
-    grain = max(s * w for s, w in zip(strides, windows, strict=True))
     # beyond the reach of attention, one frame for the convolutions in time
     frames = request.recipe.context // 2 + 1
-    return Reach(frames, max(TILE_HALO, grain // 2), grain, max(strides))
+    return Reach(frames, max(TILE_HALO, *strides), max(strides))
 
 
 def limits_of(model: str | PathLike[str], method: str) -> tuple[int, int]:

@@ -136,30 +136,36 @@ class WindowAttention(_Attention):
         self.norm = ChannelNorm(channels)
         self.position = nn.Parameter(torch.zeros(heads, size * size, size * size))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within windows; x has shape (N, C, H, W)."""
+    def forward(self, x: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
+        """Attend within windows.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, C, H, W)
+            Features.
+        corner : tuple of int
+            Absolute place of the first pixel (y, x), to which windows are aligned.
+        """
         n, channels, height, width = x.shape
         size = self.size
-        down, right = -height % size, -width % size
-        padded = functional.pad(self.norm(x), (0, right, 0, down))
-        rows, columns = (height + down) // size, (width + right) // size
+        top, left = (c % size for c in corner)
+        pad = (left, -(width + left) % size, top, -(height + top) % size)
+        padded = functional.pad(self.norm(x), pad)
+        rows, columns = (length // size for length in padded.shape[-2:])
         cells = padded.view(n, channels, rows, size, columns, size)
         tokens = cells.permute(0, 2, 4, 3, 5, 1).reshape(-1, size * size, channels)
-        bias = self.position[None] + self._outside(x, down, right, n)
-        mixed = self.attend(tokens, bias)
+        mixed = self.attend(tokens, self.position[None] + self._outside(x, pad))
         mixed = mixed.view(n, rows, columns, size, size, channels)
-        whole = mixed.permute(0, 5, 1, 3, 2, 4).reshape(
-            n, channels, height + down, width + right
-        )
-        return x + whole[..., :height, :width]
+        whole = mixed.permute(0, 5, 1, 3, 2, 4).reshape(padded.shape)
+        return x + whole[..., top : top + height, left : left + width]
 
-    def _outside(self, x: Tensor, down: int, right: int, n: int) -> Tensor:
+    def _outside(self, x: Tensor, pad: tuple[int, int, int, int]) -> Tensor:
         """Hide the padding from the keys: -1e4, as bf16 softmax dislikes -inf rows."""
-        if not down and not right:
+        if not any(pad):
             return x.new_zeros(1, 1, 1, 1)
         size = self.size
-        inside = functional.pad(x.new_ones(x.shape[-2:]), (0, right, 0, down))
+        inside = functional.pad(x.new_ones(x.shape[-2:]), pad)
         height, width = inside.shape
         tiles = inside.view(height // size, size, width // size, size)
         keys = tiles.permute(0, 2, 1, 3).reshape(-1, 1, 1, size * size)
-        return ((keys - 1) * 1e4).repeat(n, 1, 1, 1)
+        return ((keys - 1) * 1e4).repeat(len(x), 1, 1, 1)

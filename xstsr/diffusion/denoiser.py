@@ -11,6 +11,8 @@ References
    models. arXiv 2206.00364.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -85,7 +87,7 @@ class Denoiser(nn.Module):
         c_out = level / (level**2 + 1).sqrt()
         c_in = 1 / (level**2 + 1).sqrt()
         c_noise = sigma.log() / 4
-        maps = torch.cat((c_in * x_t * wet, condition.maps), dim=1)
+        maps = (c_in * x_t * wet, condition.maps)
         scalars = torch.cat((condition.features.scalars, c_noise[:, None]), dim=1)
         estimate: Tensor = self.network(maps, scalars, condition.features)
         return (c_skip * x_t + c_out * estimate) * wet
@@ -116,12 +118,14 @@ class Condition:
         coarse: Tensor,
         factor: Factor,
     ) -> None:
-        self.features = features
         self.means = means
         self.coarse = coarse
         self.factor = factor
         parts = (features.maps, means.z, transform.forward(means.rate))
         self.maps = torch.cat(parts, dim=1)
+        # views, so that nothing is held twice
+        shared = self.maps[:, : features.maps.shape[1]]
+        self.features = replace(features, maps=shared)
 
 
 def loss_weight(sigma: Tensor) -> Tensor:

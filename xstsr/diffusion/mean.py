@@ -55,7 +55,7 @@ class MeanNetwork(nn.Module):
         -------
         Means
         """
-        out = self.network(features.maps, features.scalars, features)
+        out = self.network([features.maps], features.scalars, features)
         if isinstance(self.transform, StateTransform):
             state = features.rate + self.transform.width * out
             state = add(state, coarse, factor)

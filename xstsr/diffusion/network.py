@@ -6,9 +6,14 @@ over space within a frame, one over time at a pixel. Frames are an axis of any l
 temporal attention speaks in minutes, not in positions. The factor, the physical spacing
 and the step modulate every block (FiLM), so one set of weights serves all of them.
 
+Without gradients, frames pass through a block a few at a time, in place. That takes a
+third of the memory, and on the CPU less time: convolutions are fast there, and what
+costs is the way of large fields to the memory and back.
+
 Not here: what goes in (`features`) and what comes out means (`mean`, `denoiser`).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
@@ -22,6 +27,9 @@ from xstsr.diffusion.features import Features
 
 Layer = TypeVar("Layer", bound=nn.Module)
 FOLD = 2  # pixels folded into channels at the door, per side
+# values that pass through a block together: 8 MiB stay in a CPU's cache, and a GPU
+# wants more to do at a time
+SLAB, SLAB_GPU = 1 << 21, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,6 @@ class Architecture:
         """Fine pixels per pixel of the lowest level."""
         return int(FOLD * 2 ** (len(self.widths) - 1))
 
-    @property
-    def grain(self) -> int:
-        """Fine pixels per attention window: the pattern that repeats over the plane."""
-        return self.stride * max(1, self.window)
-
 
 class ResidualBlock(nn.Module):
     """One (2+1)-D residual block, modulated by the embedded scalars.
@@ -78,7 +81,7 @@ class ResidualBlock(nn.Module):
         self.time = _zeroed(nn.Conv2d(channels, channels, (3, 1), padding=(1, 0)))
 
     def forward(self, x: Tensor, embedded: Tensor, frames: int) -> Tensor:
-        """Refine features.
+        """Refine features, in place where no gradient is wanted.
 
         Parameters
         ----------
@@ -87,15 +90,49 @@ class ResidualBlock(nn.Module):
         frames : int
             T.
         """
-        n, channels, height, width = x.shape
+        film = self.modulation(embedded).to(x.dtype)[:, :, None, None]
+        length = _slab(x)
+        if length is None:
+            h = self._hidden(x, film.repeat_interleave(frames, 0))
+            n, channels, height, width = h.shape
+            h = h.view(n // frames, frames, channels, height * width)
+            h = self.time(h.transpose(1, 2))
+            refined: Tensor = x + h.transpose(1, 2).reshape_as(x)
+            return refined
+        for i, sample in enumerate(x.split(frames)):
+            self._pass(sample, film[i : i + 1], min(length, frames))
+        return x
+
+    def _hidden(self, x: Tensor, film: Tensor) -> Tensor:
+        """Do what stays within a frame."""
         h = self.space(functional.silu(self.norm_space(x)))
-        scale, shift = self.modulation(embedded).to(h.dtype).chunk(2, dim=1)
-        h = self.norm_time(h)
-        h = torch.addcmul(_per_frame(shift, frames), h, 1 + _per_frame(scale, frames))
-        h = functional.silu(h).view(n // frames, frames, channels, height * width)
-        h = self.time(h.transpose(1, 2))
-        refined: Tensor = x + h.transpose(1, 2).reshape(n, channels, height, width)
-        return refined
+        scale, shift = film.chunk(2, dim=1)
+        return functional.silu(torch.addcmul(shift, self.norm_time(h), 1 + scale))
+
+    def _pass(self, x: Tensor, film: Tensor, length: int) -> None:
+        """Refine the frames of a sample in place, so many at a time.
+
+        A frame needs the hidden features of the next one, so what comes out is one
+        frame behind what goes in:
+
+            in        a-2  a-1 [ a  ...  a+length-1 ]
+            out            [ a-1 ...  ]
+        """
+        frames, channels, height, width = x.shape
+        hidden = x.new_zeros(length + 2, height * width, channels)
+        for a in range(0, frames + 1, length):
+            coming = x[a : a + length]
+            if len(coming):
+                h = self._hidden(coming, film).permute(0, 2, 3, 1)
+                hidden[2 : 2 + len(coming)] = h.flatten(1, 2)
+            hidden[2 + len(coming) :] = 0  # after the end
+            first, last = max(a - 1, 0), min(a + length - 1, frames)
+            if first < last:
+                seen = hidden[None, first - a + 1 : last - a + 3].permute(0, 3, 1, 2)
+                out = functional.conv2d(seen, self.time.weight, self.time.bias)
+                out = out.permute(0, 2, 3, 1).reshape(-1, height, width, channels)
+                x[first:last] += out.permute(0, 3, 1, 2)
+            hidden[:2] = hidden[length:].clone()
 
 
 class SpaceTimeUNet(nn.Module):
@@ -132,12 +169,15 @@ class SpaceTimeUNet(nn.Module):
         last = _zeroed(nn.Conv2d(widths[0], outputs * FOLD**2, 3, padding=1))
         self.leave = nn.Sequential(ChannelNorm(widths[0]), nn.SiLU(), last)
 
-    def forward(self, maps: Tensor, scalars: Tensor, features: Features) -> Tensor:
+    def forward(
+        self, maps: Sequence[Tensor], scalars: Tensor, features: Features
+    ) -> Tensor:
         """Run the network.
 
         Parameters
         ----------
-        maps : Tensor, shape (B, inputs, T, Y, X)
+        maps : sequence of Tensor, shape (B, c, T, Y, X)
+            With `inputs` channels in all. They are put together piece by piece.
         scalars : Tensor, shape (B, scalars)
         features : Features
             For the step and the horizon of the temporal attention.
@@ -146,29 +186,47 @@ class SpaceTimeUNet(nn.Module):
         -------
         Tensor, shape (B, outputs, T, Y, X), float32
         """
-        b, _, frames, height, width = maps.shape
-        stride, grain = self.architecture.stride, self.architecture.grain
-        top, left = (o % grain for o in features.origin)
+        b, _, frames, height, width = maps[0].shape
+        stride = self.architecture.stride
+        top, left = (o % stride for o in features.origin)
         pad = (left, -(width + left) % stride, top, -(height + top) % stride)
-        x = functional.pad(maps.transpose(1, 2).flatten(0, 1), pad)
-        x = functional.pixel_unshuffle(x, FOLD)
-        x = self.enter(x.contiguous(memory_format=torch.channels_last))
+
+        def fold(*parts: Tensor) -> Tensor:
+            x = functional.pad(torch.cat(parts, dim=1), pad)
+            x = functional.pixel_unshuffle(x, FOLD)
+            entered: Tensor = self.enter(
+                x.contiguous(memory_format=torch.channels_last)
+            )
+            return entered
+
+        def unfold(part: Tensor) -> Tensor:
+            x = functional.pixel_shuffle(self.leave(part), FOLD)
+            return x[..., top : top + height, left : left + width]
+
+        x = _in_slabs(fold, *(part.transpose(1, 2).flatten(0, 1) for part in maps))
         clock = (frames, features.step, features.horizon)
+        corner = (features.origin[0] // stride, features.origin[1] // stride)
         embedded = self.embed(scalars)
         skips = []
         for i, level in enumerate(self.down):
-            x = level(x, embedded, clock)
+            x = level(x, embedded, clock, corner)
             if i < len(self.shrink):
                 skips.append(x)
                 x = self.shrink[i](x)
         for i in reversed(range(len(self.up))):
-            x = skips[i] + functional.interpolate(self.grow[i](x), scale_factor=2.0)
-            x = self.up[i](x, embedded, clock)
-        x = functional.pixel_shuffle(self.leave(x), FOLD)
-        x = x[..., top : top + height, left : left + width]
-        x = x.reshape(b, frames, self.outputs, height, width)
+            x = self.up[i](self._rise(i, x, skips.pop()), embedded, clock, corner)
+        x = _in_slabs(unfold, x).reshape(b, frames, self.outputs, height, width)
         fine: Tensor = x.transpose(1, 2).float()
         return fine
+
+    def _rise(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
+        """Bring features up to a level and add what was kept there, in its place."""
+        grow, length = self.grow[level], _slab(skip)
+        if length is None:
+            return skip + functional.interpolate(grow(x), scale_factor=2.0)
+        for part, kept in zip(x.split(length), skip.split(length), strict=True):
+            kept += functional.interpolate(grow(part), scale_factor=2.0)
+        return skip
 
 
 class _Level(nn.Module):
@@ -192,14 +250,18 @@ class _Level(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, embedded: Tensor, clock: tuple[int, Tensor, Tensor]
+        self,
+        x: Tensor,
+        embedded: Tensor,
+        clock: tuple[int, Tensor, Tensor],
+        corner: tuple[int, int],
     ) -> Tensor:
         for block in self.blocks:
             x = block(x, embedded, clock[0])
         if self.temporal is not None:
             x = self.temporal(x, *clock)
         if self.spatial is not None:
-            x = self.spatial(x)
+            x = self.spatial(x, corner)
         return x
 
 
@@ -210,6 +272,28 @@ def _zeroed(layer: Layer) -> Layer:
     return layer
 
 
-def _per_frame(values: Tensor, frames: int) -> Tensor:
-    """Spread (B, C) over frames and pixels as (B * frames, C, 1, 1)."""
-    return values.repeat_interleave(frames, 0)[:, :, None, None]
+def _slab(*fields: Tensor) -> int | None:
+    """Count the frames that are best taken together; None for all, with gradients."""
+    if torch.is_grad_enabled():
+        return None
+    values = SLAB if fields[0].device.type == "cpu" else SLAB_GPU
+    return max(1, values // sum(x[0].numel() for x in fields))
+
+
+def _in_slabs(function: Callable[..., Tensor], *fields: Tensor) -> Tensor:
+    """Apply a function of frames to a few at a time."""
+    count = len(fields[0])
+    length = _slab(*fields) or count
+    first = function(*(x[:length] for x in fields))
+    if length >= count:
+        return first
+    whole = torch.empty(
+        (count, *first.shape[1:]),
+        dtype=first.dtype,
+        device=first.device,
+        memory_format=torch.channels_last,
+    )
+    whole[:length] = first
+    for i in range(length, count, length):
+        whole[i : i + length] = function(*(x[i : i + length] for x in fields))
+    return whole
