@@ -22,6 +22,7 @@ from xstsr.meaning import Meaning
 from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.pipeline import upscale
 from xstsr.recipe import Recipe
+from xstsr.statics import Static
 from xstsr.verify import score_table
 from xstsr.water import coarsen
 
@@ -57,6 +58,8 @@ class Protocol:
         are taken.
     boxes : int
         Boxes per event, wettest first.
+    static : DataArray or Dataset, optional
+        Static fields for a model that needs them; they may cover more than a box.
     """
 
     realizations: int = 8
@@ -69,6 +72,7 @@ class Protocol:
     side: int = 200
     frames: int = 24
     boxes: int = 1
+    static: Static | None = None
 
 
 def evaluate(
@@ -132,7 +136,7 @@ def _options(protocol: Protocol, method: str) -> dict[str, Any]:
     options: dict[str, Any] = {"method": method, "device": protocol.device}
     if method in NEURAL:
         options |= {"model": protocol.model, "steps": protocol.steps}
-        options |= {"recipe": protocol.recipe}
+        options |= {"recipe": protocol.recipe, "static": protocol.static}
     if method in STOCHASTIC:
         options |= {"realizations": protocol.realizations, "seed": protocol.seed}
     return options

@@ -13,7 +13,7 @@ import xarray as xr
 
 from xstsr.errors import DataError
 
-__all__ = ["beside", "check_target", "open_variable", "write"]
+__all__ = ["beside", "check_target", "open_fields", "open_variable", "write"]
 
 
 def open_variable(path: Path, name: str | None = None) -> tuple[xr.Dataset, str]:
@@ -34,14 +34,7 @@ def open_variable(path: Path, name: str | None = None) -> tuple[xr.Dataset, str]
     ------
     DataError : the file cannot be read, or it is not clear which variable is meant.
     """
-    try:
-        dataset = xr.open_dataset(path, chunks={})
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise DataError(
-            f"cannot read {str(path)!r}: {first}. Pass a complete NetCDF file or Zarr "
-            "store."
-        ) from error
+    dataset = open_fields(path)
     fields = [str(v) for v in dataset.data_vars if dataset[v].ndim >= 3]
     if name is None and len(fields) == 1:
         return dataset, fields[0]
@@ -53,6 +46,28 @@ def open_variable(path: Path, name: str | None = None) -> tuple[xr.Dataset, str]
             "--var."
         )
     return dataset, name
+
+
+def open_fields(path: Path) -> xr.Dataset:
+    """Open a NetCDF file or a Zarr store lazily.
+
+    Parameters
+    ----------
+    path : Path
+        What `xarray.open_dataset` can open.
+
+    Raises
+    ------
+    DataError : the file cannot be read.
+    """
+    try:
+        return xr.open_dataset(path, chunks={})
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"cannot read {str(path)!r}: {first}. Pass a complete NetCDF file or Zarr "
+            "store."
+        ) from error
 
 
 def write(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:

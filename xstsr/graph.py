@@ -41,7 +41,12 @@ class Source:
 
 
 def tasks(
-    job: Job, source: Source, token: str, *, keep_realization: bool
+    job: Job,
+    source: Source,
+    token: str,
+    static: Source | None = None,
+    *,
+    keep_realization: bool,
 ) -> Iterator[Pair]:
     """List the tasks of a graph as pairs of key and task.
 
@@ -53,6 +58,8 @@ def tasks(
         The coarse field.
     token : str
         What tells these keys from those of other work.
+    static : Source, optional
+        Static fields of the fine grid, with axes (K, Y sy, X sx).
     keep_realization : bool
         Whether the chunks have the axis R.
 
@@ -62,8 +69,8 @@ def tasks(
         The chunks of the result have keys ``(f"xstsr-{token}", ...)``.
     """
     plan = job.plan
-    named, gathers, draws = (
-        f"xstsr-{what}-{token}" for what in ("job", "gather", "draw")
+    named, gathers, draws, statics = (
+        f"xstsr-{what}-{token}" for what in ("job", "gather", "draw", "static")
     )
     yield named, job
     ends = [np.cumsum(sizes) for sizes in source.chunks]
@@ -71,12 +78,18 @@ def tasks(
     wanted = [(frames, *needed(job, frames)) for frames in plan.chunks]
     for tile in walk(job, len(extra)):
         at, place = tuple(tile), tuple(tile)[1:]
+        under = None if static is None else (statics, *at[2:])
+        if static is not None and tile.group == tile.stream == 0:
+            all_fields = slice(0, static.shape[0])
+            borders = [np.cumsum(sizes) for sizes in static.chunks]
+            patch = (all_fields, *fine_box(job, tile))
+            yield under, (gather, *cut(static.name, borders, (), patch))
         for i in range(len(plan.windows)):
             key = (gathers, *place, i)
             if tile.group == 0:
                 box = surroundings(job, i, tile)
                 yield key, (gather, *cut(source.name, ends, extra[tile.stream], box))
-            yield (draws, *at, i), (_draw, named, key, i, at)
+            yield (draws, *at, i), (_draw, named, key, i, at, under)
         for k, (frames, own, sources) in enumerate(wanted):
             owners = plan.owners(own)
             group = (tile.group,) if keep_realization else ()
@@ -142,6 +155,16 @@ def surroundings(job: Job, window: int, tile: Tile) -> tuple[slice, slice, slice
     spans = plan.windows[window], plan.rows[tile.row], plan.columns[tile.column]
     time, y, x = (slice(span.start, span.stop) for span in spans)
     return time, y, x
+
+
+def fine_box(job: Job, tile: Tile) -> tuple[slice, slice]:
+    """Fine pixels of a tile along y and x, with the halo."""
+    spans = job.plan.rows[tile.row], job.plan.columns[tile.column]
+    y, x = (
+        slice(span.start * n, span.stop * n)
+        for span, n in zip(spans, job.request.factor[1:], strict=True)
+    )
+    return y, x
 
 
 def own(span: Span) -> slice:
@@ -225,9 +248,15 @@ def cut(
     return keys, tuple(start[:-3]), tuple(start[-3:]), shape
 
 
-def _draw(job: Job, coarse: Array, window: int, tile: tuple[int, ...]) -> Array:
+def _draw(
+    job: Job,
+    coarse: Array,
+    window: int,
+    tile: tuple[int, ...],
+    static: Array | None = None,
+) -> Array:
     """Draw as a task."""
-    return draw(job, coarse, window, Tile(*tile))
+    return draw(job, coarse, window, Tile(*tile), static)
 
 
 def _join(

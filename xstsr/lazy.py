@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xstsr.graph import Source, cut, own, result_chunks, surroundings, tasks, walk
+from xstsr.graph import (
+    Source,
+    cut,
+    fine_box,
+    own,
+    result_chunks,
+    surroundings,
+    tasks,
+    walk,
+)
 from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.windows import Job, Tile, draw, join, needed
 
@@ -25,7 +34,11 @@ MANY_CHUNKS = 500  # of the input in one window: more, and finding them costs
 
 
 def upscale_blocks(
-    job: Job, coarse: "dask.array.Array", *, keep_realization: bool = True
+    job: Job,
+    coarse: "dask.array.Array",
+    *,
+    static: "Array | dask.array.Array | None" = None,
+    keep_realization: bool = True,
 ) -> "dask.array.Array":
     """Refine a chunked coarse field lazily.
 
@@ -35,6 +48,8 @@ def upscale_blocks(
         What is asked for.
     coarse : dask array, shape (*E, T, Y, X)
         In the user's units, chunked in any way.
+    static : array, shape (K, Y sy, X sx), optional
+        Static fields, chunked or not.
     keep_realization : bool
         Whether the result has the axis R; without it, there is one.
 
@@ -49,9 +64,13 @@ def upscale_blocks(
 
     source = Source(coarse.name, coarse.chunks)
     _warn_of_chunks(job, source, coarse.dtype.itemsize)
-    token = tokenize(job, coarse.name, keep_realization)
-    layer = dict(tasks(job, source, token, keep_realization=keep_realization))
     inputs: Any = [coarse]
+    under = None
+    if static is not None:
+        inputs.append(dask.array.asanyarray(static))
+        under = Source(inputs[1].name, inputs[1].chunks)
+    token = tokenize(job, [array.name for array in inputs], keep_realization)
+    layer = dict(tasks(job, source, token, under, keep_realization=keep_realization))
     graph = HighLevelGraph.from_collections(f"xstsr-{token}", layer, inputs)
     chunks = result_chunks(job, coarse.shape[:-3])
     return dask.array.Array(
@@ -62,7 +81,7 @@ def upscale_blocks(
     )
 
 
-def upscale_now(job: Job, coarse: Array) -> Array:
+def upscale_now(job: Job, coarse: Array, static: Array | None = None) -> Array:
     """Refine a field in memory, window by window; as `upscale_blocks`, same bits.
 
     Parameters
@@ -71,6 +90,8 @@ def upscale_now(job: Job, coarse: Array) -> Array:
         What is asked for.
     coarse : ndarray, shape (*E, T, Y, X)
         In the user's units.
+    static : ndarray, shape (K, Y sy, X sx), optional
+        Static fields.
 
     Returns
     -------
@@ -90,11 +111,15 @@ def upscale_now(job: Job, coarse: Array) -> Array:
             row.core_start * sy : row.core_stop * sy,
             column.core_start * sx : column.core_stop * sx,
         ]
-        _fill(target, job, fields[tile.stream], tile)
+        box = (slice(None), *fine_box(job, tile))
+        under = None if static is None else static[box]
+        _fill(target, job, fields[tile.stream], tile, under)
     return fine.reshape(job.count, *extra, *shape[-3:])
 
 
-def _fill(target: Array, job: Job, coarse: Array, tile: Tile) -> None:
+def _fill(
+    target: Array, job: Job, coarse: Array, tile: Tile, static: Array | None
+) -> None:
     """Refine all windows of one tile into their place; shape (R, T t, y, x)."""
     plan, t = job.plan, job.request.factor[0]
     row, column = plan.rows[tile.row], plan.columns[tile.column]
@@ -104,7 +129,8 @@ def _fill(target: Array, job: Job, coarse: Array, tile: Tile) -> None:
         drawn = {i: drawn[i] for i in windows if i in drawn}
         for i in windows:
             if i not in drawn:
-                drawn[i] = draw(job, coarse[surroundings(job, i, tile)], i, tile)
+                window = coarse[surroundings(job, i, tile)]
+                drawn[i] = draw(job, window, i, tile, static)
         cells = coarse[wanted.start : wanted.stop, own(row), own(column)]
         place = slice(frames.start * t, frames.stop * t)
         target[:, place] = join(job, frames, tile, drawn, cells)

@@ -89,6 +89,8 @@ class Task:
         Which of the fields along further dimensions.
     kept : tuple of slice, optional
         Coarse frames and cells whose result is of use: the others are context.
+    static : ndarray, shape (K, Y sy, X sx), optional
+        Static fields that the model needs.
     """
 
     request: Request
@@ -97,6 +99,7 @@ class Task:
     origin: tuple[int, int] = (0, 0)
     stream: int = 0
     kept: tuple[slice, ...] = ()
+    static: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -303,5 +306,8 @@ def _condition(task: Task) -> "tuple[Model, Condition]":
         scalar(request.step_minutes),
         scalar(request.recipe.reach(coarse_step)),
         task.origin,
+        None
+        if task.static is None
+        else torch.as_tensor(task.static, device=request.device)[None],
     )
     return model, condition

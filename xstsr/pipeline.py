@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import xarray as xr
 
 from xstsr import cf
@@ -26,6 +27,7 @@ from xstsr.points import between
 from xstsr.prepare import prepare, read_factor
 from xstsr.preview import Preview
 from xstsr.recipe import Recipe
+from xstsr.statics import Static, static_for
 from xstsr.windows import Job, Mode, check_values
 
 Method = Literal["diffusion", "mean", "linear", "nearest", "rainfarm"]
@@ -46,6 +48,7 @@ def upscale(
     device: str | None = None,
     cell_methods: str | None = None,
     label: str | None = None,
+    static: Static | None = None,
 ) -> xr.DataArray:
     """Refine a field s times in space and t times in time, keeping its water.
 
@@ -77,6 +80,9 @@ def upscale(
         ``"cpu"``, ``"cuda"``, ...; by default a GPU where there is one.
     cell_methods, label : str, optional
         Override the metadata: ``"time: sum"``; ``"left"``, ``"mid"``, ``"right"``.
+    static : DataArray or Dataset, optional
+        Fields of the fine grid that stay as they are, such as orography, for models
+        that were trained with them; they may cover more than is refined.
 
     Returns
     -------
@@ -101,6 +107,7 @@ def upscale(
         (s, t),
         cell_methods=cell_methods,
         label=label,
+        static=static,
         realizations=realizations,
         seed=seed,
         method=method,
@@ -165,6 +172,7 @@ class Asked:
     job: Job
     t: int
     keep_realization: bool
+    static: Any = None
 
     @property
     def preview(self) -> Preview:
@@ -180,6 +188,7 @@ def ask(
     name: str = "",
     cell_methods: str | None = None,
     label: str | None = None,
+    static: Static | None = None,
     **options: Any,
 ) -> Asked:
     """Read what the data mean and what is wanted of them."""
@@ -195,7 +204,9 @@ def ask(
         split = 1  # a snapshot has no parts in time
     coarse = coarse.transpose(*meaning.extra_dims, *meaning.core_dims)
     job = prepare(meaning, s, split, **options)
-    return Asked(coarse, meaning, job, t, options.get("realizations") is not None)
+    keep = options.get("realizations") is not None
+    under = static_for(static, job.request, meaning)
+    return Asked(coarse, meaning, job, t, keep, under)
 
 
 def run(asked: Asked) -> xr.DataArray:
@@ -217,9 +228,12 @@ def _refine(asked: Asked) -> Any:
     coarse, keep = asked.coarse, asked.keep_realization
     _check_memory(asked)
     if coarse.chunks is not None:
-        return upscale_blocks(asked.job, coarse.data, keep_realization=keep)
+        return upscale_blocks(
+            asked.job, coarse.data, static=asked.static, keep_realization=keep
+        )
     check_values(coarse.data, asked.meaning.kind)
-    fine = upscale_now(asked.job, coarse.data)
+    static = None if asked.static is None else np.asarray(asked.static)
+    fine = upscale_now(asked.job, coarse.data, static)
     return fine if keep else fine[0]
 
 

@@ -23,6 +23,7 @@ from xstsr.observer import Observer, Seen, judged_method
 from xstsr.page import Sheet
 from xstsr.plot.style import require_matplotlib
 from xstsr.recipe import Recipe
+from xstsr.statics import Static
 from xstsr.trust import Verdict, judge
 
 __all__ = [
@@ -182,6 +183,7 @@ def evaluate(
     steps: int | None = None,
     recipe: Recipe | None = None,
     device: str | None = None,
+    static: Static | None = None,
 ) -> Evaluation:
     """Coarsen a fine field, upscale it again by every method, score, and judge.
 
@@ -193,7 +195,7 @@ def evaluate(
         Factors.
     protocol : Protocol, optional
         How to judge, all at once; by default eight realizations by every method.
-    realizations, methods, seed, model, steps, recipe, device : optional
+    realizations, methods, seed, model, steps, recipe, device, static : optional
         Single choices, in place of the protocol's; as in `xstsr.upscale`.
 
     Returns
@@ -226,6 +228,7 @@ def evaluate(
         "steps": steps,
         "recipe": recipe,
         "device": device,
+        "static": static,
     }
     given = {name: value for name, value in choices.items() if value is not None}
     protocol = replace(protocol or Protocol(), **given)

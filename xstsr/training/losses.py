@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xstsr.diffusion.denoiser import Condition, loss_weight
-from xstsr.diffusion.features import Features, features
+from xstsr.diffusion.features import Features
 from xstsr.diffusion.model import Model
 from xstsr.diffusion.network import FOLD
 from xstsr.diffusion.transform import StateTransform
@@ -44,7 +44,9 @@ def mean_loss(model: Model, batch: Batch, config: Config) -> Tensor:
     States have one mean, that of z.
     """
     transform = model.spec.transform
-    seen = features(batch.coarse, batch.factor, *condition_inputs(batch), transform)
+    seen = model.look(
+        batch.coarse, batch.factor, *condition_inputs(batch), static=batch.static
+    )
     means = model.mean(seen, batch.coarse, batch.factor)
     rate, valid = _target(batch, seen.wet, transform.rest)
     error_z = (means.z - transform.forward(rate)) ** 2 / model.sigma_data(seen.scalars)
@@ -84,7 +86,9 @@ def residual_loss(
 @torch.no_grad()
 def residual_of(model: Model, batch: Batch) -> tuple[Condition, Tensor, Tensor]:
     """Normalised residual of a batch, with its condition and its valid pixels."""
-    condition = model.condition(batch.coarse, batch.factor, *condition_inputs(batch))
+    condition = model.condition(
+        batch.coarse, batch.factor, *condition_inputs(batch), static=batch.static
+    )
     transform = model.spec.transform
     rate, valid = _target(batch, condition.features.wet, transform.rest)
     z = transform.forward(rate)

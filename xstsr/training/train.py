@@ -15,6 +15,7 @@ from xstsr.diffusion.checkpoint import beside, fingerprint, load_model, save_mod
 from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import CheckpointError, DataError, XstsrError
+from xstsr.files import open_fields
 from xstsr.meaning import AssumptionWarning
 from xstsr.training.card import model_card
 from xstsr.training.config import Config, Draw, read_config
@@ -22,6 +23,7 @@ from xstsr.training.devices import launch, open_fabric
 from xstsr.training.events import (
     Event,
     check_alike,
+    fit_static,
     fit_transform,
     load_pack,
     read_events,
@@ -34,6 +36,8 @@ from xstsr.training.validation import Case, Judge, Score, draw_cases
 if TYPE_CHECKING:
     import xarray as xr
     from lightning_fabric import Fabric
+
+    from xstsr.statics import Static
 
 MODEL, LOG, SETTINGS = "model.safetensors", "log.csv", "config.json"
 Say = Callable[[str], object]
@@ -49,6 +53,7 @@ def train(
     t: int | Sequence[int] = (),
     start: Path | str | None = None,
     name: str | None = None,
+    static: "Static | Path | str | Sequence[Static | Path | str]" = (),
     minutes: float = float("inf"),
     device: str | None = None,
     devices: int = 1,
@@ -78,6 +83,10 @@ def train(
         space take the place of the configuration's.
     name : str, optional
         The variable, where a file has several.
+    static : DataArray, Dataset or path, or sequence of them
+        Fields that stay as they are, such as orography, on the fine grids of `data` and
+        `validation`: each field takes the first of them that covers its cells. The
+        model needs them from then on, see ``upscale(..., static=)``.
     minutes : float, optional
         Stop after so long; the same call goes on from there.
     device : str, optional
@@ -101,11 +110,13 @@ def train(
         An option cannot be used, or Lightning Fabric is missing.
     DataError
         The fields cannot be used.
+    GridError
+        Static fields lie on other cells.
     CheckpointError
         The folder holds a run with other settings or data, or there is no space.
     """
     chosen, written = _configured(config, s, t)
-    events, judged = _gathered(data, validation, name)
+    events, judged = _gathered(data, validation, name, _statics(static))
     _warn_of_left_out(events, chosen.draw)
     source = None if start is None else load_model(start)
     chosen = replace(chosen, spec=_spec(chosen.spec, events, source))
@@ -156,7 +167,10 @@ def _train(work: _Work, fabric: "Fabric") -> tuple[int, int]:
 
 
 def pack_events(
-    data: "Sequence[Path | str]", target: Path, name: str | None = None
+    data: "Sequence[Path | str]",
+    target: Path,
+    name: str | None = None,
+    static: "Static | Path | str | Sequence[Static | Path | str]" = (),
 ) -> None:
     """Pack fine fields into one file that `train` reads without NetCDF.
 
@@ -168,8 +182,10 @@ def pack_events(
         The pack, ``*.npz``.
     name : str, optional
         The variable, where a file has several.
+    static : DataArray, Dataset or path, or sequence of them
+        As in `train`; they travel in the pack.
     """
-    save_pack(read_events([Path(d) for d in data], name), target)
+    save_pack(read_events([Path(d) for d in data], name, _statics(static)), target)
 
 
 def tell(line: str) -> None:
@@ -205,12 +221,12 @@ def _configured(
 
 
 def _gathered(
-    data: Any, validation: Any, name: str | None
+    data: Any, validation: Any, name: str | None, static: "list[Static]"
 ) -> tuple[list[Event], list[Event]]:
     """Read the events to train on and those to judge by, and compare them."""
     is_judged = not (isinstance(validation, list | tuple) and not validation)
-    events = _events(data, name)
-    judged = _events(validation, name) if is_judged else []
+    events = _events(data, name, static)
+    judged = _events(validation, name, static) if is_judged else []
     check_alike([*events, *judged])
     trained = {e.fingerprint for e in events} if judged else set()
     if shared := [e.name for e in judged if e.fingerprint in trained]:
@@ -223,7 +239,13 @@ def _gathered(
     return events, judged
 
 
-def _events(data: Any, name: str | None) -> list[Event]:
+def _statics(static: Any) -> "list[Static]":
+    """Open static fields in any of the forms that `train` accepts."""
+    given = static if isinstance(static, list | tuple) else [static]
+    return [open_fields(Path(g)) if isinstance(g, str | Path) else g for g in given]
+
+
+def _events(data: Any, name: str | None, static: "list[Static]") -> list[Event]:
     """Gather events from all that `train` accepts."""
     if not isinstance(data, list | tuple):
         data = [data]
@@ -231,13 +253,24 @@ def _events(data: Any, name: str | None) -> list[Event]:
     packs = [p for p in paths if isinstance(p, Path) and p.suffix == ".npz"]
     others = [p for p in paths if not (isinstance(p, Path) and p.suffix == ".npz")]
     packed = [event for pack in packs for event in load_pack(pack)]
-    return packed + (read_events(others, name) if others or not packs else [])
+    read = read_events(others, name, static) if others or not packs else []
+    return packed + read
 
 
 def _spec(spec: ModelSpec, events: Sequence[Event], start: Model | None) -> ModelSpec:
     """Choose the architecture, and a value space that suits the events."""
+    static = fit_static(events)
     if start is None:
-        return replace(spec, transform=fit_transform(events, spec.transform))
+        transform = fit_transform(events, spec.transform)
+        return replace(spec, transform=transform, static=static)
+    needed, given = (
+        [(f.name, f.units) for f in fields] for fields in (start.spec.static, static)
+    )
+    if needed != given:
+        raise DataError(
+            f"cannot fine-tune on {events[0].name!r}: the model was trained with the "
+            f"static fields {needed}, and {given} are given. Pass the same: static=."
+        )
     known = start.spec.transform
     is_state = isinstance(known, StateTransform)
     if events[0].quantity != (known.quantity if is_state else "rain"):

@@ -296,7 +296,9 @@ def _predict(
     """Estimate the mean, and draw an ensemble; shapes (1 or R, T, Y, X)."""
     device = model.sigma_data.coefficients.device
     batch = case.batch.to(device)
-    condition = model.condition(batch.coarse, batch.factor, *condition_inputs(batch))
+    condition = model.condition(
+        batch.coarse, batch.factor, *condition_inputs(batch), static=batch.static
+    )
     constraint = model.spec.transform.constraint
     mean = condition.means.rate[:, 0].cpu().numpy()
     if only_mean:
