@@ -66,23 +66,18 @@ def upscale(
     seed : int
         Of the noise. The same seed gives the same realizations.
     method : str
-        ``"diffusion"`` (samples), ``"mean"`` (their mean), or a baseline:
-        ``"linear"``, ``"nearest"``, ``"rainfarm"``.
+        ``"diffusion"``, its ``"mean"``, ``"linear"``, ``"nearest"`` or ``"rainfarm"``.
     model : str
         Name or path of a checkpoint.
     conserve : str
         What keeps its water: each ``"cell"``, each time ``"window"``, or ``"none"``.
-    recipe : Recipe, optional
-        Noise amplitude, context and taper; by default the paper's rule.
-    steps : int, optional
-        Network evaluations per realization; by default the model's own number.
-    device : str, optional
-        ``"cpu"``, ``"cuda"``, ...; by default a GPU where there is one.
+    recipe, steps, device : optional
+        Noise amplitude, context and taper, by default the paper's rule; network
+        evaluations per realization; ``"cpu"`` or ``"cuda"``, by default a GPU if any.
     cell_methods, label : str, optional
         Override the metadata: ``"time: sum"``; ``"left"``, ``"mid"``, ``"right"``.
     static : DataArray or Dataset, optional
-        Fields of the fine grid that stay as they are, such as orography, for models
-        that were trained with them; they may cover more than is refined.
+        Orography and the like on the fine grid, for models that were trained with it.
 
     Returns
     -------

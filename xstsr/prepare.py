@@ -25,8 +25,6 @@ from xstsr.recipe import Recipe
 from xstsr.units import to_mm, to_mm_per_hour
 from xstsr.windows import Job, Mode
 
-S_TRAINED, T_TRAINED = 25, 6
-
 
 def prepare(
     meaning: Meaning,
@@ -142,11 +140,14 @@ def _warn_beyond(request: Request) -> None:
         return
     from xstsr.diffusion.checkpoint import read_header
 
-    t, s, _ = request.factor
     card = read_header(request.model)["card"]
     told = []
-    if s > S_TRAINED or t > T_TRAINED:
-        told.append(f"s={s}, t={t}, trained with s <= {S_TRAINED} and t <= {T_TRAINED}")
+    for factor, key in zip(request.factor, ("t", "s"), strict=False):
+        known = card.get(key, [factor])
+        if not min(known) <= factor <= max(known):
+            told.append(
+                f"{key}={factor}, trained with {key} from {min(known)} to {max(known)}"
+            )
     for value, key, unit in (
         (request.spacing_km, "spacing_km", "km"),
         (request.step_minutes, "step_minutes", "min"),

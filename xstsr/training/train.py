@@ -65,8 +65,7 @@ def train(
     Parameters
     ----------
     data : DataArray, or sequence of paths or of DataArrays
-        Fine fields of rain, or of one state: NetCDF files, folders of them, packs
-        (``.npz``), or arrays.
+        Fine rain, or one state: NetCDF files, folders of them, packs (``.npz``), arrays.
     out : Path
         Folder of the run: its state, its log and, in the end, ``model.safetensors``,
         whose path `upscale` takes as ``model=``.
@@ -79,14 +78,12 @@ def train(
         Factors to train on, in place of the configuration's: one of each for a
         specialist.
     start : Path or str, optional
-        A model to fine-tune, by name or path: ``"default"``. Its architecture and value
-        space take the place of the configuration's.
+        A model to fine-tune, by name or path, whose architecture and value space hold.
     name : str, optional
         The variable, where a file has several.
     static : DataArray, Dataset or path, or sequence of them
-        Fields that stay as they are, such as orography, on the fine grids of `data` and
-        `validation`: each field takes the first of them that covers its cells. The
-        model needs them from then on, see ``upscale(..., static=)``.
+        What stays as it is, such as orography, on the cells of `data` and `validation`:
+        each field takes the first that covers it. `upscale` needs them from then on.
     minutes : float, optional
         Stop after so long; the same call goes on from there.
     device : str, optional
@@ -96,8 +93,7 @@ def train(
     card : mapping, optional
         What the model card should say besides what is measured.
     say : callable, optional
-        Takes a line ``step,stage,loss,seconds a step`` now and then, which goes to
-        ``log.csv`` too; by default it is printed.
+        Takes the lines of ``log.csv``; by default they are printed.
 
     Returns
     -------
@@ -108,10 +104,8 @@ def train(
     ------
     XstsrError
         An option cannot be used, or Lightning Fabric is missing.
-    DataError
+    DataError, GridError
         The fields cannot be used.
-    GridError
-        Static fields lie on other cells.
     CheckpointError
         The folder holds a run with other settings or data, or there is no space.
     """
