@@ -18,23 +18,23 @@ from tests.strategies import make
 from tests.test_training import CONFIG, DRAW, field
 from xstsr import methods
 from xstsr.diffusion.checkpoint import load_model, read_header, save_model
-from xstsr.diffusion.static import StaticField, static_maps
+from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.errors import DataError, GridError, StoreError, XstsrError
 from xstsr.evaluation import Protocol
 from xstsr.store import to_zarr
 from xstsr.training import train
 from xstsr.training.events import (
     check_alike,
-    fit_static,
     load_pack,
     read_events,
     save_pack,
 )
+from xstsr.training.layers import fit_known
 from xstsr.training.losses import warm_start
 from xstsr.training.patches import draw_batch
 
-OROG = StaticField("orog", "m", 500.0, 300.0)
-LAND = StaticField("sftlf", "%", 50.0, 40.0)
+OROG = KnownField("orog", "m", 500.0, 300.0)
+LAND = KnownField("sftlf", "%", 50.0, 40.0)
 QUIET = {"say": lambda line: None}
 pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model that needs two static fields."""
-    spec = replace(SPEC, static=(OROG, LAND))
+    spec = replace(SPEC, known=(OROG, LAND))
     return write_tiny_model(tmp_path_factory.mktemp("model"), spec=spec)
 
 
@@ -51,7 +51,7 @@ def probe(monkeypatch):
     """A method that gives the first static field, as it reaches the networks."""
 
     def shown(task):
-        return np.broadcast_to(task.static[0], (1, *task.shape)).astype(np.float32)
+        return np.broadcast_to(task.known[0, 0, 0], (1, *task.shape)).astype(np.float32)
 
     monkeypatch.setitem(methods.METHODS, "mean", shown)
     return {"method": "mean", "conserve": "none"}
@@ -85,22 +85,23 @@ def beneath(da, s, margin=0):
 
 
 def test_static_maps_are_normalised_and_the_same_in_every_frame():
-    values = torch.tensor([[[[500.0, 800.0, torch.nan]], [[50.0, 10.0, torch.inf]]]])
-    maps = static_maps((OROG, LAND), values, 2)
+    values = torch.tensor([[[500.0, 800.0, torch.nan]], [[50.0, 10.0, torch.inf]]])
+    values = values[None, :, None]
+    maps = known_maps((OROG, LAND), values, 2)
     assert maps.shape == (1, 2, 2, 1, 3)
     for frame in (0, 1):
         assert maps[0, :, frame, 0].tolist() == [[0, 1, 0], [0, -1, 0]]
 
 
 def test_static_maps_come_after_those_of_the_coarse_field():
-    plain, needy = tiny_model(), tiny_model(spec=replace(SPEC, static=(OROG,)))
+    plain, needy = tiny_model(), tiny_model(spec=replace(SPEC, known=(OROG,)))
     coarse = torch.ones(1, 2, 2, 2)
     scalars = [torch.tensor([v]) for v in (1.0, 5.0, 30.0)]
-    orog = torch.arange(36.0).reshape(1, 1, 6, 6)
-    seen = needy.look(coarse, (2, 3, 3), *scalars, static=orog).maps
+    orog = torch.arange(36.0).reshape(1, 1, 1, 6, 6)
+    seen = needy.look(coarse, (2, 3, 3), *scalars, known=orog).maps
     assert torch.equal(seen[:, :7], plain.look(coarse, (2, 3, 3), *scalars).maps)
     for frame in range(4):
-        assert torch.allclose(seen[0, 7, frame], (orog[0, 0] - 500) / 300)
+        assert torch.allclose(seen[0, 7, frame], (orog[0, 0, 0] - 500) / 300)
 
 
 def test_networks_use_static_fields(model):
@@ -133,7 +134,7 @@ def test_static_field_reaches_its_pixels(model, s, margin, grid, flips, chunks, 
         patch.setitem(
             methods.METHODS,
             "mean",
-            lambda task: np.broadcast_to(task.static[0], (1, *task.shape)),
+            lambda task: np.broadcast_to(task.known[0, 0, 0], (1, *task.shape)),
         )
         turned = under.isel({under.orog.dims[i]: slice(None, None, -1) for i in flips})
         turned = turned.transpose(*reversed(turned.orog.dims))
@@ -194,7 +195,7 @@ def test_longitudes_may_be_counted_from_either_meridian(model, probe):
 
 
 def test_single_field_needs_no_name_and_one_time_is_none(tmp_path, probe):
-    model = write_tiny_model(tmp_path, spec=replace(SPEC, static=(OROG,)))
+    model = write_tiny_model(tmp_path, spec=replace(SPEC, known=(OROG,)))
     da = rain()
     orog = beneath(da, 2).orog.expand_dims(time=da.time[:1]).rename(None)
     fine = da.stsr.upscale(2, 1, model=model, static=orog, **probe)
@@ -215,7 +216,7 @@ def test_evaluation_hands_static_fields_on(model):
         3, 2, methods=("mean", "linear"), model=model, static=under
     )
     assert set(made.scores.method.values) == {"mean", "linear"}
-    assert Protocol().static is None
+    assert Protocol().known is None
 
 
 @pytest.mark.parametrize(
@@ -223,15 +224,15 @@ def test_evaluation_hands_static_fields_on(model):
 )
 def test_static_field_that_is_not_needed_is_refused(method, told):
     da = rain(grid="lat_lon")
-    with pytest.raises(
-        XstsrError, match=rf"\['orog', 'sftlf'\]: {told}.*takes no stat"
-    ):
+    with pytest.raises(XstsrError, match=rf"\['orog', 'sftlf'\]: {told}.*takes no kno"):
         da.stsr.upscale(2, 1, method=method, static=beneath(da, 2))
 
 
 def test_static_field_that_lacks_is_told(model):
     da = rain()
-    with pytest.raises(XstsrError, match=r"needs .*'orog' \[m\], 'sftlf' \[%\].*among"):
+    with pytest.raises(
+        XstsrError, match=r"needs static='orog' \[m\], static='sftlf' \[%\].*among"
+    ):
         da.stsr.upscale(2, 1, model=model)
     with pytest.raises(XstsrError, match=r"\['sftlf'\] are not among \['orog'\]"):
         da.stsr.upscale(2, 1, model=model, static=beneath(da, 2).orog)
@@ -282,7 +283,7 @@ def test_static_field_in_other_units_is_refused(model):
 @pytest.mark.parametrize(
     ("static", "error", "told"),
     [
-        ("orog.nc", XstsrError, r"static='orog\.nc'.*is a str"),
+        ("orog.nc", XstsrError, r"given='orog\.nc'.*is a str"),
         (lambda x: x.expand_dims(level=3), DataError, r"'level': 3.*isel"),
         (lambda x: x.astype("datetime64[s]"), DataError, r"holds datetime64"),
     ],
@@ -306,24 +307,24 @@ def test_store_keeps_to_its_static_field(model, tmp_path):
         da, tmp_path / "fine.zarr", 2, 2, static=under, resume=True, **options
     )
     assert again.sizes == made.sizes
-    with pytest.raises(StoreError, match=r"static: '\w+' there, '\w+' now"):
+    with pytest.raises(StoreError, match=r"known: '\w+' there, '\w+' now"):
         to_zarr(
             da, tmp_path / "fine.zarr", 2, 2, static=under + 1, resume=True, **options
         )
 
 
 def test_header_tells_what_is_needed_and_old_ones_need_nothing(model, tmp_path):
-    assert [f["name"] for f in read_header(model)["spec"]["static"]] == [
+    assert [f["name"] for f in read_header(model)["spec"]["known"]] == [
         "orog",
         "sftlf",
     ]
-    assert load_model(model).spec.static == (OROG, LAND)
+    assert load_model(model).spec.known == (OROG, LAND)
     path = tmp_path / "old.safetensors"
     save_model(tiny_model(), path, {})
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["xstsr"])
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    del header["spec"]["static"]
+    del header["spec"]["known"]
     save_file(weights, path, metadata={"xstsr": json.dumps(header)})
     assert load_model(path).spec == SPEC
 
@@ -395,7 +396,7 @@ def test_events_take_what_lies_beneath_them():
         (layer,) = event.layers
         assert (layer.name, layer.units) == ("orog", "m")
         np.testing.assert_array_equal(
-            layer.values, orog.values[:, part * 48 : (part + 1) * 48]
+            layer.values[0], orog.values[:, part * 48 : (part + 1) * 48]
         )
 
 
@@ -405,7 +406,7 @@ def test_events_choose_among_static_fields_by_place():
     events = read_events(
         [storm(orog, 0), storm(orog, 3)], static=[west.to_dataset(), east]
     )
-    np.testing.assert_array_equal(events[1].layers[0].values, orog.values[:, 144:])
+    np.testing.assert_array_equal(events[1].layers[0].values[0], orog.values[:, 144:])
     with pytest.raises(GridError, match=r"'orog'.*102 labels.*48 labels from 48000"):
         read_events([storm(orog, 1)], static=[orog[:, 90:]])
 
@@ -418,22 +419,22 @@ def test_crops_turn_with_what_lies_beneath_them():
     draw = replace(DRAW, coarsening=(1, 2, 3), stride=(1, 2))
     for step in range(12):
         batch = draw_batch(events, 0, step, draw)
-        assert batch.static.shape == (len(batch.fine), 1, *batch.fine.shape[-2:])
+        assert batch.known.shape == (len(batch.fine), 1, 1, *batch.fine.shape[-2:])
         for frame in range(batch.fine.shape[1]):
             assert torch.allclose(
-                batch.fine[:, frame], batch.static[:, 0] / 50, rtol=1e-2, atol=1e-2
+                batch.fine[:, frame], batch.known[:, 0, 0] / 50, rtol=1e-2, atol=1e-2
             )
 
 
 def test_batches_without_static_fields_have_none():
     events = read_events([storm(country(), 0)])
     batch = draw_batch(events, 0, 0, DRAW)
-    assert batch.static is None
-    assert batch.to(torch.device("cpu")).static is None
+    assert batch.known is None
+    assert batch.to(torch.device("cpu")).known is None
 
 
 def test_warm_start_takes_over_what_the_mean_made_of_the_hills():
-    model = tiny_model(spec=replace(SPEC, static=(OROG,)))
+    model = tiny_model(spec=replace(SPEC, known=(OROG,)))
     warm_start(model)
     mean = model.mean.network.enter.weight
     assert torch.equal(model.denoiser.network.enter.weight[:, 4 : 4 + 32], mean)
@@ -443,7 +444,7 @@ def test_warm_start_takes_over_what_the_mean_made_of_the_hills():
 def test_centre_and_width_are_those_of_the_events():
     events = events_over(country())
     values = np.concatenate([e.layers[0].values for e in events])
-    (found,) = fit_static(events)
+    (found,) = fit_known(event.layers for event in events)
     assert (found.name, found.units) == ("orog", "m")
     assert found.centre == pytest.approx(float(values.mean()), rel=1e-5)
     assert found.width == pytest.approx(float(values.std()), rel=1e-5)
@@ -479,14 +480,14 @@ def test_static_field_from_a_file(tmp_path):
         config=config,
         **QUIET,
     )
-    assert [f["name"] for f in read_header(path)["spec"]["static"]] == ["orog"]
+    assert [f["name"] for f in read_header(path)["spec"]["known"]] == ["orog"]
 
 
 def test_uniform_static_field_is_refused():
     orog = country()
     flat = (0 * orog).assign_attrs(orog.attrs)
-    with pytest.raises(DataError, match=r"'orog': its 2304 values are all \[0\.0\]"):
-        fit_static(read_events([storm(orog, 0)], static=[flat]))
+    with pytest.raises(DataError, match=r"'orog': its 2304 values are all 0\."):
+        fit_known(e.layers for e in read_events([storm(orog, 0)], static=[flat]))
 
 
 def test_static_field_without_a_name_is_refused():
@@ -498,7 +499,7 @@ def test_static_field_without_a_name_is_refused():
 def test_events_with_other_static_fields_are_refused():
     orog = country()
     with pytest.raises(
-        DataError, match=r"'rain-0' has \[\], 'rain-1' has \[\('orog', 'm'\)\]"
+        DataError, match=r"'rain-1' has \[\{'name': 'orog', 'units': 'm'"
     ):
         check_alike([*read_events([storm(orog, 1)]), *events_over(orog)])
 
@@ -510,7 +511,7 @@ def test_fine_tuning_needs_the_same_static_fields(model, tmp_path):
 
 
 def test_missing_part_of_a_static_field_counts_as_its_mean(tmp_path):
-    spec = replace(SPEC, static=(OROG,))
+    spec = replace(SPEC, known=(OROG,))
     model = write_tiny_model(tmp_path, spec=spec)
     da = rain(2, 3, 3)
     orog = beneath(da, 2).orog

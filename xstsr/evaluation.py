@@ -18,11 +18,11 @@ import xarray as xr
 
 from xstsr import cf
 from xstsr.errors import DataError, FactorError
+from xstsr.known import Known
 from xstsr.meaning import Meaning
 from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.pipeline import upscale
 from xstsr.recipe import Recipe
-from xstsr.statics import Static
 from xstsr.verify import score_table
 from xstsr.water import coarsen
 
@@ -72,7 +72,7 @@ class Protocol:
     side: int = 200
     frames: int = 24
     boxes: int = 1
-    static: Static | None = None
+    static: Known | None = None
 
 
 def evaluate(

@@ -44,7 +44,7 @@ def tasks(
     job: Job,
     source: Source,
     token: str,
-    static: Source | None = None,
+    known: Source | None = None,
     *,
     keep_realization: bool,
 ) -> Iterator[Pair]:
@@ -58,8 +58,8 @@ def tasks(
         The coarse field.
     token : str
         What tells these keys from those of other work.
-    static : Source, optional
-        Static fields of the fine grid, with axes (K, Y sy, X sx).
+    known : Source, optional
+        Known fine fields, with axes (G, K, T t or 1, Y sy, X sx).
     keep_realization : bool
         Whether the chunks have the axis R.
 
@@ -69,8 +69,8 @@ def tasks(
         The chunks of the result have keys ``(f"xstsr-{token}", ...)``.
     """
     plan = job.plan
-    named, gathers, draws, statics = (
-        f"xstsr-{what}-{token}" for what in ("job", "gather", "draw", "static")
+    named, gathers, draws = (
+        f"xstsr-{what}-{token}" for what in ("job", "gather", "draw")
     )
     yield named, job
     ends = [np.cumsum(sizes) for sizes in source.chunks]
@@ -78,18 +78,15 @@ def tasks(
     wanted = [(frames, *needed(job, frames)) for frames in plan.chunks]
     for tile in walk(job, len(extra)):
         at, place = tuple(tile), tuple(tile)[1:]
-        under = None if static is None else (statics, *at[2:])
-        if static is not None and tile.group == tile.stream == 0:
-            all_fields = slice(0, static.shape[0])
-            borders = [np.cumsum(sizes) for sizes in static.chunks]
-            patch = (all_fields, *fine_box(job, tile))
-            yield under, (gather, *cut(static.name, borders, (), patch))
         for i in range(len(plan.windows)):
             key = (gathers, *place, i)
             if tile.group == 0:
                 box = surroundings(job, i, tile)
                 yield key, (gather, *cut(source.name, ends, extra[tile.stream], box))
-            yield (draws, *at, i), (_draw, named, key, i, at, under)
+            beside = None
+            if known is not None:
+                beside = _cut_known(job, known, i, tile)
+            yield (draws, *at, i), (_draw, named, key, i, at, beside)
         for k, (frames, own, sources) in enumerate(wanted):
             owners = plan.owners(own)
             group = (tile.group,) if keep_realization else ()
@@ -157,14 +154,35 @@ def surroundings(job: Job, window: int, tile: Tile) -> tuple[slice, slice, slice
     return time, y, x
 
 
-def fine_box(job: Job, tile: Tile) -> tuple[slice, slice]:
-    """Fine pixels of a tile along y and x, with the halo."""
-    spans = job.plan.rows[tile.row], job.plan.columns[tile.column]
-    y, x = (
+def fine_box(
+    job: Job, shape: tuple[int, ...], window: int, tile: Tile
+) -> tuple[slice, slice, slice, slice]:
+    """Where what is known of a tile of a window lies, with the halo.
+
+    Parameters
+    ----------
+    job : Job
+        What is asked for.
+    shape : tuple of int
+        (G, K, T t or 1, Y sy, X sx) of the known fine fields.
+    window : int
+        Which window of the plan.
+    tile : Tile
+        Which realizations and tile.
+
+    Returns
+    -------
+    tuple of slice
+        Along realizations, time, y and x.
+    """
+    coarse = surroundings(job, window, tile)
+    time, y, x = (
         slice(span.start * n, span.stop * n)
-        for span, n in zip(spans, job.request.factor[1:], strict=True)
+        for span, n in zip(coarse, job.request.factor, strict=True)
     )
-    return y, x
+    wanted = job.request.realizations[job.groups[tile.group]]
+    groups = slice(0, 1) if shape[0] == 1 else slice(wanted[0], wanted[-1] + 1)
+    return groups, slice(0, 1) if shape[2] == 1 else time, y, x
 
 
 def own(span: Span) -> slice:
@@ -248,15 +266,22 @@ def cut(
     return keys, tuple(start[:-3]), tuple(start[-3:]), shape
 
 
+def _cut_known(job: Job, known: Source, window: int, tile: Tile) -> Any:
+    """Give the pieces of the known fields for a draw, as nested lists of tasks."""
+    ends = [np.cumsum(sizes) for sizes in known.chunks]
+    groups, *box = fine_box(job, known.shape, window, tile)
+    return [
+        [(gather, *cut(known.name, ends, (g, k), box)) for k in range(known.shape[1])]
+        for g in range(groups.start, groups.stop)
+    ]
+
+
 def _draw(
-    job: Job,
-    coarse: Array,
-    window: int,
-    tile: tuple[int, ...],
-    static: Array | None = None,
+    job: Job, coarse: Array, window: int, tile: tuple[int, ...], known: Any = None
 ) -> Array:
-    """Draw as a task."""
-    return draw(job, coarse, window, Tile(*tile), static)
+    """Draw as a task; known fields come as lists of pieces."""
+    beside = None if known is None else np.array(known)
+    return draw(job, coarse, window, Tile(*tile), beside)
 
 
 def _join(

@@ -37,7 +37,7 @@ def upscale_blocks(
     job: Job,
     coarse: "dask.array.Array",
     *,
-    static: "Array | dask.array.Array | None" = None,
+    known: "Array | dask.array.Array | None" = None,
     keep_realization: bool = True,
 ) -> "dask.array.Array":
     """Refine a chunked coarse field lazily.
@@ -48,8 +48,8 @@ def upscale_blocks(
         What is asked for.
     coarse : dask array, shape (*E, T, Y, X)
         In the user's units, chunked in any way.
-    static : array, shape (K, Y sy, X sx), optional
-        Static fields, chunked or not.
+    known : array, shape (G, K, T t or 1, Y sy, X sx), optional
+        Known fine fields, chunked or not.
     keep_realization : bool
         Whether the result has the axis R; without it, there is one.
 
@@ -65,12 +65,12 @@ def upscale_blocks(
     source = Source(coarse.name, coarse.chunks)
     _warn_of_chunks(job, source, coarse.dtype.itemsize)
     inputs: Any = [coarse]
-    under = None
-    if static is not None:
-        inputs.append(dask.array.asanyarray(static))
-        under = Source(inputs[1].name, inputs[1].chunks)
+    beside = None
+    if known is not None:
+        inputs.append(dask.array.asanyarray(known))
+        beside = Source(inputs[1].name, inputs[1].chunks)
     token = tokenize(job, [array.name for array in inputs], keep_realization)
-    layer = dict(tasks(job, source, token, under, keep_realization=keep_realization))
+    layer = dict(tasks(job, source, token, beside, keep_realization=keep_realization))
     graph = HighLevelGraph.from_collections(f"xstsr-{token}", layer, inputs)
     chunks = result_chunks(job, coarse.shape[:-3])
     return dask.array.Array(
@@ -81,7 +81,7 @@ def upscale_blocks(
     )
 
 
-def upscale_now(job: Job, coarse: Array, static: Array | None = None) -> Array:
+def upscale_now(job: Job, coarse: Array, known: Array | None = None) -> Array:
     """Refine a field in memory, window by window; as `upscale_blocks`, same bits.
 
     Parameters
@@ -90,8 +90,8 @@ def upscale_now(job: Job, coarse: Array, static: Array | None = None) -> Array:
         What is asked for.
     coarse : ndarray, shape (*E, T, Y, X)
         In the user's units.
-    static : ndarray, shape (K, Y sy, X sx), optional
-        Static fields.
+    known : ndarray, shape (G, K, T t or 1, Y sy, X sx), optional
+        Known fine fields.
 
     Returns
     -------
@@ -111,14 +111,12 @@ def upscale_now(job: Job, coarse: Array, static: Array | None = None) -> Array:
             row.core_start * sy : row.core_stop * sy,
             column.core_start * sx : column.core_stop * sx,
         ]
-        box = (slice(None), *fine_box(job, tile))
-        under = None if static is None else static[box]
-        _fill(target, job, fields[tile.stream], tile, under)
+        _fill(target, job, fields[tile.stream], tile, known)
     return fine.reshape(job.count, *extra, *shape[-3:])
 
 
 def _fill(
-    target: Array, job: Job, coarse: Array, tile: Tile, static: Array | None
+    target: Array, job: Job, coarse: Array, tile: Tile, known: Array | None
 ) -> None:
     """Refine all windows of one tile into their place; shape (R, T t, y, x)."""
     plan, t = job.plan, job.request.factor[0]
@@ -130,7 +128,11 @@ def _fill(
         for i in windows:
             if i not in drawn:
                 window = coarse[surroundings(job, i, tile)]
-                drawn[i] = draw(job, window, i, tile, static)
+                beside = None
+                if known is not None:
+                    groups, *box = fine_box(job, known.shape, i, tile)
+                    beside = known[(groups, slice(None), *box)]
+                drawn[i] = draw(job, window, i, tile, beside)
         cells = coarse[wanted.start : wanted.stop, own(row), own(column)]
         place = slice(frames.start * t, frames.stop * t)
         target[:, place] = join(job, frames, tile, drawn, cells)

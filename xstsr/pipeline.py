@@ -19,6 +19,7 @@ import xarray as xr
 
 from xstsr import cf
 from xstsr.errors import PlanError
+from xstsr.known import Known, known_for
 from xstsr.lazy import upscale_blocks, upscale_now
 from xstsr.meaning import Meaning
 from xstsr.memory import CostWarning, available_bytes, readable
@@ -27,7 +28,6 @@ from xstsr.points import between
 from xstsr.prepare import prepare, read_factor
 from xstsr.preview import Preview
 from xstsr.recipe import Recipe
-from xstsr.statics import Static, static_for
 from xstsr.windows import Job, Mode, check_values
 
 Method = Literal["diffusion", "mean", "linear", "nearest", "rainfarm"]
@@ -48,7 +48,8 @@ def upscale(
     device: str | None = None,
     cell_methods: str | None = None,
     label: str | None = None,
-    static: Static | None = None,
+    static: Known | None = None,
+    given: Known | None = None,
 ) -> xr.DataArray:
     """Refine a field s times in space and t times in time, keeping its water.
 
@@ -76,8 +77,8 @@ def upscale(
         evaluations per realization; ``"cpu"`` or ``"cuda"``, by default a GPU if any.
     cell_methods, label : str, optional
         Override the metadata: ``"time: sum"``; ``"left"``, ``"mid"``, ``"right"``.
-    static : DataArray or Dataset, optional
-        Orography and the like on the fine grid, for models that were trained with it.
+    static, given : DataArray or Dataset, optional
+        Orography, or another variable, on the fine grid, for models trained with it.
 
     Returns
     -------
@@ -103,6 +104,7 @@ def upscale(
         cell_methods=cell_methods,
         label=label,
         static=static,
+        given=given,
         realizations=realizations,
         seed=seed,
         method=method,
@@ -167,7 +169,7 @@ class Asked:
     job: Job
     t: int
     keep_realization: bool
-    static: Any = None
+    known: Any = None
 
     @property
     def preview(self) -> Preview:
@@ -183,7 +185,8 @@ def ask(
     name: str = "",
     cell_methods: str | None = None,
     label: str | None = None,
-    static: Static | None = None,
+    static: Known | None = None,
+    given: Known | None = None,
     **options: Any,
 ) -> Asked:
     """Read what the data mean and what is wanted of them."""
@@ -200,8 +203,8 @@ def ask(
     coarse = coarse.transpose(*meaning.extra_dims, *meaning.core_dims)
     job = prepare(meaning, s, split, **options)
     keep = options.get("realizations") is not None
-    under = static_for(static, job.request, meaning)
-    return Asked(coarse, meaning, job, t, keep, under)
+    known = known_for(static, given, job.request, meaning)
+    return Asked(coarse, meaning, job, t, keep, known)
 
 
 def run(asked: Asked) -> xr.DataArray:
@@ -224,11 +227,11 @@ def _refine(asked: Asked) -> Any:
     _check_memory(asked)
     if coarse.chunks is not None:
         return upscale_blocks(
-            asked.job, coarse.data, static=asked.static, keep_realization=keep
+            asked.job, coarse.data, known=asked.known, keep_realization=keep
         )
     check_values(coarse.data, asked.meaning.kind)
-    static = None if asked.static is None else np.asarray(asked.static)
-    fine = upscale_now(asked.job, coarse.data, static)
+    known = None if asked.known is None else np.asarray(asked.known)
+    fine = upscale_now(asked.job, coarse.data, known)
     return fine if keep else fine[0]
 
 

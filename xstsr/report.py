@@ -19,11 +19,11 @@ from xstsr import cards, evaluation, page
 from xstsr.errors import DataError
 from xstsr.evaluation import BASELINES, Protocol
 from xstsr.files import beside
+from xstsr.known import Known
 from xstsr.observer import Observer, Seen, judged_method
 from xstsr.page import Sheet
 from xstsr.plot.style import require_matplotlib
 from xstsr.recipe import Recipe
-from xstsr.statics import Static
 from xstsr.trust import Verdict, judge
 
 __all__ = [
@@ -183,7 +183,7 @@ def evaluate(
     steps: int | None = None,
     recipe: Recipe | None = None,
     device: str | None = None,
-    static: Static | None = None,
+    static: Known | None = None,
 ) -> Evaluation:
     """Coarsen a fine field, upscale it again by every method, score, and judge.
 

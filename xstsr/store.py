@@ -40,7 +40,7 @@ from xstsr.publish import CALL, ROOT, call_of, merge, publish
 
 __all__ = ["to_zarr"]
 
-READ = ("input", "static")  # what of a call is told by the values of arrays
+READ = ("input", "known")  # what of a call is told by the values of arrays
 MANY = 1024  # realizations whose numbers share a chunk, so that more can be added
 
 
@@ -195,8 +195,8 @@ class Work:
         """The call with the fingerprint of the input, which is read for it."""
         asked = self.asked
         read = {"input": fingerprint(asked.coarse.data)}
-        if asked.static is not None:
-            read["static"] = fingerprint(asked.static)
+        if asked.known is not None:
+            read["known"] = fingerprint(asked.known)
         return self.call | read
 
     @cached_property

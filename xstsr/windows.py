@@ -134,7 +134,7 @@ class Job:
 
 
 def draw(
-    job: Job, coarse: Array, window: int, tile: Tile, static: Array | None = None
+    job: Job, coarse: Array, window: int, tile: Tile, known: Array | None = None
 ) -> Array:
     """Refine one tile of one window with its halo, raw: not blended, not conserved.
 
@@ -149,8 +149,8 @@ def draw(
         Which window of the plan.
     tile : Tile
         Which realizations, field and tile.
-    static : ndarray, shape (K, Y sy, X sx), optional
-        Static fields of the tile with its halo.
+    known : ndarray, shape (G, K, T t or 1, Y sy, X sx), optional
+        Known fine fields of window and tile with their halos.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def draw(
             (row.start * sy, column.start * sx),
             tile.stream,
             kept,
-            static,
+            known,
         )
     )
     fine = (

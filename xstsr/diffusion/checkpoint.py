@@ -21,10 +21,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from xstsr.diffusion.known import KnownField
 from xstsr.diffusion.model import Model, ModelSpec, Settings
 from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import SAMPLERS
-from xstsr.diffusion.static import StaticField
 from xstsr.diffusion.transform import read_transform
 from xstsr.errors import CheckpointError
 
@@ -246,8 +246,8 @@ def _spec(fields: Mapping[str, Any]) -> ModelSpec:
         architecture(fields["denoiser"]),
         read_transform(fields["transform"]),
         Settings(**fields["settings"]),
-        # files from before there were static fields name none
-        tuple(StaticField(**field) for field in fields.get("static", ())),
+        # files from before there were known fields name none
+        tuple(KnownField(**field) for field in fields.get("known", ())),
     )
 
 

@@ -10,7 +10,7 @@ are an axis and every factor gives tensors of the same form. Seven channels:
    cell is dry throughout; for states, where it holds data
 4. - 6. the phase inside the block in time, y and x, from -1 to 1
 
-After these come the static fields, for models that were trained with some.
+After these come known fine fields, for models that were trained with some.
 
 Scalars travel beside them: (log s, log t, log spacing, log step).
 """
@@ -94,7 +94,7 @@ def features(
     horizon: Tensor,
     transform: Transform,
     origin: tuple[int, int] = (0, 0),
-    static: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> Features:
     """Lay the coarse field out on the fine grid.
 
@@ -110,8 +110,8 @@ def features(
         The value space.
     origin : tuple of int
         Absolute place of the first fine pixel.
-    static : Tensor, shape (B, K, T t, Y sy, X sx), optional
-        From `static_maps`.
+    known : Tensor, shape (B, K, T t, Y sy, X sx), optional
+        From `known_maps`.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def features(
     )
     maps = torch.stack(layers, dim=1)
     return Features(
-        maps if static is None else torch.cat((maps, static), dim=1),
+        maps if known is None else torch.cat((maps, known), dim=1),
         scalars_of(factor, spacing, step),
         smooth[:, None],
         horizon,

@@ -31,17 +31,17 @@ class MeanNetwork(nn.Module):
         Widths and depths of the U-Net.
     transform : Transform
         The value space.
-    statics : int
-        Number of static fields.
+    known : int
+        Number of known fine fields.
     """
 
     def __init__(
-        self, architecture: Architecture, transform: Transform, statics: int = 0
+        self, architecture: Architecture, transform: Transform, known: int = 0
     ) -> None:
         super().__init__()
         self.transform = transform
         outputs = 1 if isinstance(transform, StateTransform) else 2
-        self.network = SpaceTimeUNet(CHANNELS + statics, outputs, 4, architecture)
+        self.network = SpaceTimeUNet(CHANNELS + known, outputs, 4, architecture)
 
     def forward(self, features: Features, coarse: Tensor, factor: Factor) -> "Means":
         """Predict the means.

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from xstsr.diffusion.denoiser import Condition, Denoiser, SigmaData
 from xstsr.diffusion.features import Factor, Features, features
 from xstsr.diffusion.guidance import guide
+from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.mean import MeanNetwork
 from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import Fresh, Schedule, initial, sampler_named
-from xstsr.diffusion.static import StaticField, static_maps
 from xstsr.diffusion.transform import LogTransform, Transform
 
 
@@ -59,7 +59,7 @@ class ModelSpec:
         The value space, and with it the kind of field.
     settings : Settings
         How it samples.
-    static : tuple of StaticField
+    known : tuple of KnownField
         What it must be given of the fine grid besides the coarse field.
     """
 
@@ -67,7 +67,7 @@ class ModelSpec:
     denoiser: Architecture = field(default_factory=Architecture)
     transform: Transform = field(default_factory=LogTransform)
     settings: Settings = field(default_factory=Settings)
-    static: tuple[StaticField, ...] = ()
+    known: tuple[KnownField, ...] = ()
 
 
 class Model(nn.Module):
@@ -82,8 +82,8 @@ class Model(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.mean = MeanNetwork(spec.mean, spec.transform, len(spec.static))
-        self.denoiser = Denoiser(spec.denoiser, len(spec.static))
+        self.mean = MeanNetwork(spec.mean, spec.transform, len(spec.known))
+        self.denoiser = Denoiser(spec.denoiser, len(spec.known))
         self.sigma_data = SigmaData()
 
     def condition(
@@ -94,7 +94,7 @@ class Model(nn.Module):
         step: Tensor,
         reach: Tensor,
         origin: tuple[int, int] = (0, 0),
-        static: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> Condition:
         """Compute what is known before chance: features and conditional means.
 
@@ -108,14 +108,15 @@ class Model(nn.Module):
             Fine spacing [km], fine step and temporal reach [min].
         origin : tuple of int
             Absolute place of the first fine pixel.
-        static : Tensor, shape (B, K, Y sy, X sx), optional
-            The fields of `ModelSpec.static`, in their units and order.
+        known : Tensor, shape (B, K, T t, Y sy, X sx), optional
+            The fields of `ModelSpec.known`, in their units and order; one frame where
+            none changes.
 
         Returns
         -------
         Condition
         """
-        seen = self.look(coarse, factor, spacing, step, reach, origin, static)
+        seen = self.look(coarse, factor, spacing, step, reach, origin, known)
         means = self.mean(seen, coarse, factor)
         return Condition(seen, means, self.spec.transform, coarse, factor)
 
@@ -127,14 +128,15 @@ class Model(nn.Module):
         step: Tensor,
         reach: Tensor,
         origin: tuple[int, int] = (0, 0),
-        static: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> Features:
         """Lay out what the networks see; arguments as in `condition`."""
-        known, fields = self.spec.transform, self.spec.static
-        assert (0 if static is None else static.shape[1]) == len(fields)
+        fields = self.spec.known
+        assert (0 if known is None else known.shape[1]) == len(fields)
         frames = coarse.shape[1] * factor[0]
-        maps = None if static is None else static_maps(fields, static, frames)
-        return features(coarse, factor, spacing, step, reach, known, origin, maps)
+        maps = None if known is None else known_maps(fields, known, frames)
+        transform = self.spec.transform
+        return features(coarse, factor, spacing, step, reach, transform, origin, maps)
 
     def sample(
         self,

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,12 @@ import xarray as xr
 from xstsr import cf
 from xstsr.conserve import Constraint
 from xstsr.diffusion.checkpoint import beside
-from xstsr.diffusion.static import StaticField
 from xstsr.diffusion.transform import StateTransform, Transform
-from xstsr.errors import DataError, GridError
+from xstsr.errors import DataError
 from xstsr.files import open_variable
+from xstsr.known import Cells, Known
 from xstsr.meaning import AssumptionWarning, Meaning
-from xstsr.statics import Static, fields_of, on_cells
+from xstsr.training.layers import Layer, check_layers, layers_on
 
 _UNIT = 0.02  # mm/h; code steps are finer than radar's own below this
 _STEPS = 6000.0
@@ -54,23 +54,6 @@ class State:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A static field of an event.
-
-    Parameters
-    ----------
-    name, units : str
-        From the metadata.
-    values : ndarray, shape (Y, X), float32
-        NaN where there are none.
-    """
-
-    name: str
-    units: str
-    values: np.ndarray
-
-
-@dataclass(frozen=True)
 class Event:
     """One event on a uniform grid.
 
@@ -85,7 +68,7 @@ class Event:
     state : State, optional
         What the values are, if not rates of rain [mm h-1].
     layers : tuple of Layer
-        Static fields, sorted by name.
+        Known fine fields, sorted by name.
     """
 
     name: str
@@ -120,11 +103,15 @@ class Event:
         )
         return decode(self.codes[box], self.state)
 
-    def static(self, rows: slice, columns: slice) -> np.ndarray:
-        """Cut a box out of the static fields; shape (K, Y, X)."""
-        size = (rows.stop - rows.start, columns.stop - columns.start)
-        found = [layer.values[rows, columns] for layer in self.layers]
-        return np.array(found, np.float32).reshape(-1, *size)
+    def known(self, at: Sequence[int], size: Sequence[int]) -> np.ndarray:
+        """Cut a box out of the known fields; shape (K, T, Y, X), or one frame."""
+        box = tuple(slice(a, a + n) for a, n in zip(at, size, strict=True))
+        timed = any(layer.timed for layer in self.layers)
+        shape = (box[0].stop - box[0].start if timed else 1, *size[1:])
+        found = np.empty((len(self.layers), *shape), np.float32)
+        for part, layer in zip(found, self.layers, strict=True):
+            part[...] = layer.values[box if layer.timed else (slice(None), *box[1:])]
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,7 +120,7 @@ class Event:
         known = hashlib.sha256(repr(grid).encode())
         known.update(np.ascontiguousarray(self.codes).data)
         for layer in self.layers:
-            known.update(f"{layer.name} {layer.units}".encode())
+            known.update(str(layer.label).encode())
             known.update(np.ascontiguousarray(layer.values).data)
         return known.hexdigest()[:16]
 
@@ -141,7 +128,8 @@ class Event:
 def read_events(
     sources: Sequence[Path] | Sequence[xr.DataArray],
     name: str | None = None,
-    static: Sequence[Static] = (),
+    static: Sequence[Known] = (),
+    given: Sequence[Known] = (),
 ) -> list[Event]:
     """Read fine fields as events.
 
@@ -152,15 +140,15 @@ def read_events(
         with dims time, y and x: rain in any units, or a state.
     name : str, optional
         The variable of each file; by default the only one with three dimensions.
-    static : sequence of DataArray or Dataset
-        Static fields; each event takes those that lie on its cells.
+    static, given : sequence of DataArray or Dataset
+        Known fine fields; each event takes those that lie on its cells and steps.
 
     Raises
     ------
     DataError
         A field has infinite values or nothing but NaN, or no event was found.
     GridError
-        No static fields lie on the cells of an event.
+        No known fields lie on the cells of an event.
     """
     events = []
     for label, da in _fields(sources, name):
@@ -175,7 +163,8 @@ def read_events(
         state = _state(meaning, values)
         spacing, step = meaning.spacing_km, meaning.step_minutes
         labels = {dim: plain[dim].values for dim in (meaning.y_dim, meaning.x_dim)}
-        layers = _layers(static, labels)
+        cells = Cells(labels, meaning.time_edges, meaning.time_label)
+        layers = layers_on(cells, static, given)
         codes = encode(values, state)
         events.append(Event(label, codes, spacing, step, state, layers))
     if not events:
@@ -184,33 +173,6 @@ def read_events(
             "Pass NetCDF files, or folders that hold some."
         )
     return events
-
-
-def _layers(
-    static: Sequence[Static], labels: Mapping[str, np.ndarray]
-) -> tuple[Layer, ...]:
-    """Take the static fields of the first source that lies on these cells."""
-    if None in {name for source in static for name in fields_of(source)}:
-        raise DataError(
-            f"cannot train with static={[*static]!r:.200}: a field has no name, by "
-            'which the model would ask for it. Name it: static.rename("orog").'
-        )
-    for i, source in enumerate(static):
-        try:
-            found = [
-                Layer(
-                    str(name),
-                    str(da.attrs.get("units", "")),
-                    on_cells(da, labels).values,
-                )
-                for name, da in fields_of(source).items()
-            ]
-        except GridError:
-            if i + 1 == len(static):
-                raise
-            continue
-        return tuple(sorted(found, key=lambda layer: layer.name))
-    return ()
 
 
 def _fields(
@@ -263,15 +225,9 @@ def check_alike(events: Sequence[Event]) -> None:
     ------
     DataError
         They are not all rain, nor all the same state in the same units; or they have
-        other static fields.
+        other known fields.
     """
-    under = {str([(x.name, x.units) for x in e.layers]): e.name for e in events}
-    if len(under) > 1:
-        told = ", ".join(f"{name!r} has {what}" for what, name in under.items())
-        raise DataError(
-            f"cannot train with other static fields for each event: {told}. Give all "
-            "events, also those of validation, the same ones in the same units."
-        )
+    check_layers((event.name, event.layers) for event in events)
     known = {event.quantity: event.name for event in events}
     if len(known) > 1:
         told = ", ".join(f"{name!r} is {what}" for what, name in known.items())
@@ -321,34 +277,6 @@ def fit_transform(events: Sequence[Event], known: Transform) -> Transform:
     return StateTransform(centre, width, state.units, state.standard_name)
 
 
-def fit_static(events: Sequence[Event]) -> tuple[StaticField, ...]:
-    """Describe the static fields of some events, which are alike.
-
-    Returns
-    -------
-    tuple of StaticField
-        Centre and width are mean and standard deviation over the pixels of all events.
-
-    Raises
-    ------
-    DataError
-        A field does not vary.
-    """
-    fields = []
-    for layers in zip(*(event.layers for event in events), strict=True):
-        values = np.concatenate([layer.values.ravel() for layer in layers])
-        known = values[np.isfinite(values)].astype(np.float64)
-        name, units = layers[0].name, layers[0].units
-        if not (known.size and np.ptp(known) > 1e-6 * abs(known.mean())):
-            raise DataError(
-                f"cannot train with the static field {name!r}: its {known.size} values "
-                f"are all {known[:1].tolist()}. Leave it out, or pass one that varies."
-            )
-        centre, width = float(known.mean()), float(known.std())
-        fields.append(StaticField(name, units, centre, width))
-    return tuple(fields)
-
-
 def encode(values: np.ndarray, state: State | None = None) -> np.ndarray:
     """Code rates [mm h-1], or a state, of any shape, NaN included, in 16 bits."""
     valid = np.isfinite(values)
@@ -382,14 +310,14 @@ def save_pack(events: Sequence[Event], path: Path) -> None:
             e.spacing_km,
             e.step_minutes,
             asdict(e.state) if e.state else None,
-            [(layer.name, layer.units) for layer in e.layers],
+            [layer.label for layer in e.layers],
         ]
         for e in events
     ]
     arrays: dict[str, Any] = {f"codes{i}": e.codes for i, e in enumerate(events)}
     for i, event in enumerate(events):
         for j, layer in enumerate(event.layers):
-            arrays[f"static{i}_{j}"] = layer.values
+            arrays[f"known{i}_{j}"] = layer.values
     with beside(path) as side, side.open("wb") as file:
         np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
 
@@ -409,7 +337,7 @@ def load_pack(path: Path) -> list[Event]:
                     float(step),
                     State(**state) if state else None,
                     tuple(
-                        Layer(str(known[0]), str(known[1]), pack[f"static{i}_{j}"])
+                        Layer(**known, values=pack[f"known{i}_{j}"])
                         for j, known in enumerate(layers)
                     ),
                 )

@@ -45,7 +45,7 @@ def mean_loss(model: Model, batch: Batch, config: Config) -> Tensor:
     """
     transform = model.spec.transform
     seen = model.look(
-        batch.coarse, batch.factor, *condition_inputs(batch), static=batch.static
+        batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
     )
     means = model.mean(seen, batch.coarse, batch.factor)
     rate, valid = _target(batch, seen.wet, transform.rest)
@@ -87,7 +87,7 @@ def residual_loss(
 def residual_of(model: Model, batch: Batch) -> tuple[Condition, Tensor, Tensor]:
     """Normalised residual of a batch, with its condition and its valid pixels."""
     condition = model.condition(
-        batch.coarse, batch.factor, *condition_inputs(batch), static=batch.static
+        batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
     )
     transform = model.spec.transform
     rate, valid = _target(batch, condition.features.wet, transform.rest)

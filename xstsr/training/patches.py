@@ -41,8 +41,8 @@ class Batch:
         (t, s, s).
     spacing, step : Tensor, shape (B,)
         Fine spacing [km] and step [min].
-    static : Tensor, shape (B, K, Y s, X s), optional
-        Static fields of the fine grid, in their units.
+    known : Tensor, shape (B, K, T t, Y s, X s), optional
+        Known fine fields, in their units; one frame where none changes.
     """
 
     fine: Tensor
@@ -50,7 +50,7 @@ class Batch:
     factor: Factor
     spacing: Tensor
     step: Tensor
-    static: Tensor | None = None
+    known: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device."""
@@ -60,7 +60,7 @@ class Batch:
             self.factor,
             self.spacing.to(device),
             self.step.to(device),
-            None if self.static is None else self.static.to(device),
+            None if self.known is None else self.known.to(device),
         )
 
 
@@ -108,10 +108,10 @@ def draw_batch(
             misses += 1
             _check_misses(misses, events, (frames, side, side))
             continue
-        crop, static, m, k = found
+        crop, known, m, k = found
         turns, flipped = int(rng.integers(4)), bool(rng.integers(2))
         crops.append(_turn(crop, turns, flipped))
-        under.append(_turn(static, turns, flipped))
+        under.append(_turn(known, turns, flipped))
         spacings.append(event.spacing_km * m)
         steps.append(event.step_minutes * k)
     fine = torch.from_numpy(np.stack(crops))
@@ -236,8 +236,8 @@ def _crop(
 ) -> tuple[np.ndarray, np.ndarray, int, int] | None:
     """Cut one crop, the wettest of a few places more often; None if it has no data.
 
-    With it come the static fields of its place, shape (K, side, side), and the numbers
-    of pixels and frames that were averaged.
+    With it come the known fields of its place, shape (K, frames, side, side), and the
+    numbers of pixels and frames that were averaged.
 
     The preference is by the mean rain of the whole crop, which the coarse field holds
     too: it depends on what the network is given, not on what it has to tell, so the
@@ -271,25 +271,26 @@ def _crop(
         return None
     at = places[int(rng.choice(_CANDIDATES, p=np.array(scores) / sum(scores)))]
     whole = event.values(at, (k * frames, m * side, m * side))
-    static = event.static(*(slice(a, a + m * side) for a in at[1:]))
-    return _average(whole, k, m), _average(static, 1, m), m, k
+    known = event.known(at, (k * frames, m * side, m * side))
+    return _average(whole, k, m), _average(known, k, m), m, k
 
 
 def _average(values: np.ndarray, k: int, m: int) -> np.ndarray:
-    """Average k frames and m x m pixels; NaN where no pixel is valid."""
+    """Average k frames, or keep a single one, and m x m pixels; NaN without values."""
     if k == m == 1:
         return values
-    t, y, x = values.shape
-    blocks = values.reshape(t // k, k, y // m, m, x // m, m)
+    *lead, t, y, x = values.shape
+    k = min(k, t)
+    blocks = values.reshape(*lead, t // k, k, y // m, m, x // m, m)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # blocks without data are NaN
-        mean: np.ndarray = np.nanmean(blocks, axis=(1, 3, 5))
+        mean: np.ndarray = np.nanmean(blocks, axis=(-5, -3, -1))
     return mean
 
 
 def _turn(crop: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
     """Turn and flip a square crop: the networks are to prefer no direction."""
-    crop = np.rot90(crop, turns, axes=(1, 2))
+    crop = np.rot90(crop, turns, axes=(-2, -1))
     if flipped:
-        crop = crop[:, :, ::-1]
+        crop = crop[..., ::-1]
     return np.ascontiguousarray(crop, dtype=np.float32)

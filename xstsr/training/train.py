@@ -23,12 +23,12 @@ from xstsr.training.devices import launch, open_fabric
 from xstsr.training.events import (
     Event,
     check_alike,
-    fit_static,
     fit_transform,
     load_pack,
     read_events,
     save_pack,
 )
+from xstsr.training.layers import fit_known
 from xstsr.training.loop import Run, append
 from xstsr.training.patches import possible_factors
 from xstsr.training.validation import Case, Judge, Score, draw_cases
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from lightning_fabric import Fabric
 
-    from xstsr.statics import Static
+    from xstsr.known import Known
+
+    Source = Known | Path | str
 
 MODEL, LOG, SETTINGS = "model.safetensors", "log.csv", "config.json"
 Say = Callable[[str], object]
@@ -53,7 +55,8 @@ def train(
     t: int | Sequence[int] = (),
     start: Path | str | None = None,
     name: str | None = None,
-    static: "Static | Path | str | Sequence[Static | Path | str]" = (),
+    static: "Source | Sequence[Source]" = (),
+    given: "Source | Sequence[Source]" = (),
     minutes: float = float("inf"),
     device: str | None = None,
     devices: int = 1,
@@ -65,7 +68,7 @@ def train(
     Parameters
     ----------
     data : DataArray, or sequence of paths or of DataArrays
-        Fine rain, or one state: NetCDF files, folders of them, packs (``.npz``), arrays.
+        Fine rain, or a state: NetCDF files, folders of them, packs (``.npz``), arrays.
     out : Path
         Folder of the run: its state, its log and, in the end, ``model.safetensors``,
         whose path `upscale` takes as ``model=``.
@@ -81,9 +84,9 @@ def train(
         A model to fine-tune, by name or path, whose architecture and value space hold.
     name : str, optional
         The variable, where a file has several.
-    static : DataArray, Dataset or path, or sequence of them
-        What stays as it is, such as orography, on the cells of `data` and `validation`:
-        each field takes the first that covers it. `upscale` needs them from then on.
+    static, given : DataArray, Dataset or path, or sequence of them
+        What `upscale` will be told of the fine grid: what stays as it is, such as
+        orography, or another variable, with times. The first that covers it counts.
     minutes : float, optional
         Stop after so long; the same call goes on from there.
     device : str, optional
@@ -110,7 +113,7 @@ def train(
         The folder holds a run with other settings or data, or there is no space.
     """
     chosen, written = _configured(config, s, t)
-    events, judged = _gathered(data, validation, name, _statics(static))
+    events, judged = _gathered(data, validation, name, *map(_opened, (static, given)))
     _warn_of_left_out(events, chosen.draw)
     source = None if start is None else load_model(start)
     chosen = replace(chosen, spec=_spec(chosen.spec, events, source))
@@ -164,7 +167,8 @@ def pack_events(
     data: "Sequence[Path | str]",
     target: Path,
     name: str | None = None,
-    static: "Static | Path | str | Sequence[Static | Path | str]" = (),
+    static: "Source | Sequence[Source]" = (),
+    given: "Source | Sequence[Source]" = (),
 ) -> None:
     """Pack fine fields into one file that `train` reads without NetCDF.
 
@@ -176,10 +180,11 @@ def pack_events(
         The pack, ``*.npz``.
     name : str, optional
         The variable, where a file has several.
-    static : DataArray, Dataset or path, or sequence of them
+    static, given : DataArray, Dataset or path, or sequence of them
         As in `train`; they travel in the pack.
     """
-    save_pack(read_events([Path(d) for d in data], name, _statics(static)), target)
+    known = map(_opened, (static, given))
+    save_pack(read_events([Path(d) for d in data], name, *known), target)
 
 
 def tell(line: str) -> None:
@@ -215,12 +220,12 @@ def _configured(
 
 
 def _gathered(
-    data: Any, validation: Any, name: str | None, static: "list[Static]"
+    data: Any, validation: Any, name: str | None, *known: "list[Known]"
 ) -> tuple[list[Event], list[Event]]:
     """Read the events to train on and those to judge by, and compare them."""
     is_judged = not (isinstance(validation, list | tuple) and not validation)
-    events = _events(data, name, static)
-    judged = _events(validation, name, static) if is_judged else []
+    events = _events(data, name, *known)
+    judged = _events(validation, name, *known) if is_judged else []
     check_alike([*events, *judged])
     trained = {e.fingerprint for e in events} if judged else set()
     if shared := [e.name for e in judged if e.fingerprint in trained]:
@@ -233,13 +238,13 @@ def _gathered(
     return events, judged
 
 
-def _statics(static: Any) -> "list[Static]":
-    """Open static fields in any of the forms that `train` accepts."""
-    given = static if isinstance(static, list | tuple) else [static]
-    return [open_fields(Path(g)) if isinstance(g, str | Path) else g for g in given]
+def _opened(known: Any) -> "list[Known]":
+    """Open known fields in any of the forms that `train` accepts."""
+    sources = known if isinstance(known, list | tuple) else [known]
+    return [open_fields(Path(x)) if isinstance(x, str | Path) else x for x in sources]
 
 
-def _events(data: Any, name: str | None, static: "list[Static]") -> list[Event]:
+def _events(data: Any, name: str | None, *known: "list[Known]") -> list[Event]:
     """Gather events from all that `train` accepts."""
     if not isinstance(data, list | tuple):
         data = [data]
@@ -247,30 +252,31 @@ def _events(data: Any, name: str | None, static: "list[Static]") -> list[Event]:
     packs = [p for p in paths if isinstance(p, Path) and p.suffix == ".npz"]
     others = [p for p in paths if not (isinstance(p, Path) and p.suffix == ".npz")]
     packed = [event for pack in packs for event in load_pack(pack)]
-    read = read_events(others, name, static) if others or not packs else []
+    read = read_events(others, name, *known) if others or not packs else []
     return packed + read
 
 
 def _spec(spec: ModelSpec, events: Sequence[Event], start: Model | None) -> ModelSpec:
     """Choose the architecture, and a value space that suits the events."""
-    static = fit_static(events)
+    known = fit_known(event.layers for event in events)
     if start is None:
         transform = fit_transform(events, spec.transform)
-        return replace(spec, transform=transform, static=static)
+        return replace(spec, transform=transform, known=known)
     needed, given = (
-        [(f.name, f.units) for f in fields] for fields in (start.spec.static, static)
+        [(f.name, f.units) for f in fields] for fields in (start.spec.known, known)
     )
     if needed != given:
         raise DataError(
             f"cannot fine-tune on {events[0].name!r}: the model was trained with the "
-            f"static fields {needed}, and {given} are given. Pass the same: static=."
+            f"known fields {needed}, and {given} are given. Pass the same, by static= "
+            "and given=."
         )
-    known = start.spec.transform
-    is_state = isinstance(known, StateTransform)
-    if events[0].quantity != (known.quantity if is_state else "rain"):
+    transform = start.spec.transform
+    is_state = isinstance(transform, StateTransform)
+    if events[0].quantity != (transform.quantity if is_state else "rain"):
         raise DataError(
             f"cannot fine-tune on {events[0].name!r}: the model knows "
-            f"{known.quantity}, and the data are {events[0].quantity}. Train from "
+            f"{transform.quantity}, and the data are {events[0].quantity}. Train from "
             "scratch, or convert the data."
         )
     return start.spec

@@ -297,7 +297,7 @@ def _predict(
     device = model.sigma_data.coefficients.device
     batch = case.batch.to(device)
     condition = model.condition(
-        batch.coarse, batch.factor, *condition_inputs(batch), static=batch.static
+        batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
     )
     constraint = model.spec.transform.constraint
     mean = condition.means.rate[:, 0].cpu().numpy()
