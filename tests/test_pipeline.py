@@ -344,6 +344,12 @@ def test_negative_rain_is_refused(model):
         da.chunk(time=1).stsr.upscale(2, 2, model=model).compute()
 
 
+def test_rainfarm_refuses_states():
+    da = make(np.full((2, 2, 2), 280.0), kind="state", name="tas")
+    with pytest.raises(XstsrError, match=r"'tas' \[K\].*'rainfarm'.*draws rain"):
+        da.stsr.upscale(2, 1, method="rainfarm")
+
+
 def test_temperature_is_refused_by_the_networks_only(model):
     da = make(kind="state")
     with pytest.raises(XstsrError, match=r"knows precipitation only.*method='linear'"):

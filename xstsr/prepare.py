@@ -200,6 +200,11 @@ def _known_model(
 ) -> tuple[str, str]:
     """Find the model and its fingerprint; refuse what it does not know."""
     name = fspath(model)
+    if method == "rainfarm" and meaning.kind == "state":
+        raise XstsrError(
+            f"cannot upscale {meaning.name!r} [{meaning.units}] with {method!r}: "
+            "RainFARM draws rain, which is never negative. Use method='linear'."
+        )
     if method not in NEURAL:
         return name, ""
     from xstsr.diffusion.checkpoint import available, find, fingerprint, read_header
