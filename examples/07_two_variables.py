@@ -128,4 +128,4 @@ for name, field in (("given the true rain", seen), ("interpolated", alone)):
 
 xr.Dataset({"pr": rain, "tas": warm}).to_netcdf(folder / "both.nc")
 warm.stsr.plot.compare(coarse.tas, truth.tas, path=folder / "both.png")
-print(f"wrote {folder / 'both.nc'}, {folder / 'both.png'} and {model}")
+print(f"wrote {folder / 'both.nc'} and {folder / 'both.png'}")

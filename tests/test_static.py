@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -17,6 +18,7 @@ from tests.models import SPEC, tiny_model, write_tiny_model
 from tests.strategies import make
 from tests.test_training import CONFIG, DRAW, field
 from xstsr import methods
+from xstsr.cli import main
 from xstsr.diffusion.checkpoint import load_model, read_header, save_model
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.errors import DataError, GridError, StoreError, XstsrError
@@ -216,7 +218,7 @@ def test_evaluation_hands_static_fields_on(model):
         3, 2, methods=("mean", "linear"), model=model, static=under
     )
     assert set(made.scores.method.values) == {"mean", "linear"}
-    assert Protocol().known is None
+    assert Protocol().static is None
 
 
 @pytest.mark.parametrize(
@@ -521,3 +523,33 @@ def test_missing_part_of_a_static_field_counts_as_its_mean(tmp_path):
         for x in (gaps, filled)
     )
     np.testing.assert_array_equal(one, two)
+
+
+def test_command_line_takes_static_fields(tmp_path):
+    orog, config = country(), tmp_path / "small.toml"
+    config.write_text(
+        "mean_steps = 2\nresidual_steps = 0\nwarmup = 1\nfit_batches = 2\n"
+        "[draw]\ns = [2]\nt = [1]\npixels = 2000\nside = 16\ncells = 4\nframes = [4]\n"
+        + "".join(
+            f"[spec.{part}]\nwidths = [8, 16]\nblocks = 1\ntemporal = [1]\n"
+            for part in ("mean", "denoiser")
+        )
+    )
+    rain = storm(orog, 0)
+    coarse = rain.stsr.coarsen(2, 1)
+    for name, da in (("orog", orog), ("rain", rain), ("coarse", coarse)):
+        da.to_netcdf(tmp_path / f"{name}.nc")
+    files = {n: str(tmp_path / f"{n}.nc") for n in ("orog", "rain", "coarse", "fine")}
+    run = CliRunner()
+    model = str(tmp_path / "run" / "model.safetensors")
+    known = [f"--model={model}"]
+    for command in (
+        ["train", files["rain"], f"--config={config}", f"--out={tmp_path / 'run'}"],
+        ["upscale", files["coarse"], files["fine"], "-s2", "--method=mean", *known],
+    ):
+        done = run.invoke(main, [*command, "--static", files["orog"]])
+        assert done.exit_code == 0, done.output
+    with xr.open_dataset(files["fine"]) as fine:
+        np.testing.assert_allclose(
+            fine.rain.stsr.coarsen(2, 1), coarse, rtol=1e-4, atol=1e-6
+        )

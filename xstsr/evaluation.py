@@ -58,8 +58,8 @@ class Protocol:
         are taken.
     boxes : int
         Boxes per event, wettest first.
-    static : DataArray or Dataset, optional
-        Static fields for a model that needs them; they may cover more than a box.
+    static, given : DataArray or Dataset, optional
+        Known fine fields for a model that needs them; they may cover more than a box.
     """
 
     realizations: int = 8
@@ -73,6 +73,7 @@ class Protocol:
     frames: int = 24
     boxes: int = 1
     static: Known | None = None
+    given: Known | None = None
 
 
 def evaluate(
@@ -136,7 +137,8 @@ def _options(protocol: Protocol, method: str) -> dict[str, Any]:
     options: dict[str, Any] = {"method": method, "device": protocol.device}
     if method in NEURAL:
         options |= {"model": protocol.model, "steps": protocol.steps}
-        options |= {"recipe": protocol.recipe, "static": protocol.static}
+        options |= {"recipe": protocol.recipe}
+        options |= {"static": protocol.static, "given": protocol.given}
     if method in STOCHASTIC:
         options |= {"realizations": protocol.realizations, "seed": protocol.seed}
     return options

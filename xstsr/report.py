@@ -184,6 +184,7 @@ def evaluate(
     recipe: Recipe | None = None,
     device: str | None = None,
     static: Known | None = None,
+    given: Known | None = None,
 ) -> Evaluation:
     """Coarsen a fine field, upscale it again by every method, score, and judge.
 
@@ -195,7 +196,7 @@ def evaluate(
         Factors.
     protocol : Protocol, optional
         How to judge, all at once; by default eight realizations by every method.
-    realizations, methods, seed, model, steps, recipe, device, static : optional
+    realizations, methods, seed, model, steps, recipe, device, static, given : optional
         Single choices, in place of the protocol's; as in `xstsr.upscale`.
 
     Returns
@@ -229,9 +230,10 @@ def evaluate(
         "recipe": recipe,
         "device": device,
         "static": static,
+        "given": given,
     }
-    given = {name: value for name, value in choices.items() if value is not None}
-    protocol = replace(protocol or Protocol(), **given)
+    chosen = {name: value for name, value in choices.items() if value is not None}
+    protocol = replace(protocol or Protocol(), **chosen)
     observer = Observer(protocol)
     scores = evaluation.evaluate(da, s, t, protocol=protocol, watch=observer)
     name = str(da.attrs.get("long_name") or da.name)
