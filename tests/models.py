@@ -25,8 +25,8 @@ def tiny_model(seed: int = 0, spec: ModelSpec = SPEC) -> Model:
     return model.requires_grad_(False).eval()
 
 
-def write_tiny_model(folder: Path, seed: int = 0) -> str:
+def write_tiny_model(folder: Path, seed: int = 0, spec: ModelSpec = SPEC) -> str:
     """Write a tiny model; returns its path as a name for ``model=``."""
     path = folder / f"tiny{seed}.safetensors"
-    save_model(tiny_model(seed), path, {"made for": "tests"})
+    save_model(tiny_model(seed, spec), path, {"made for": "tests"})
     return str(path)

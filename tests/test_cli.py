@@ -259,11 +259,13 @@ def test_train_hands_over_its_options(rain_file, tmp_path, monkeypatch):
         "data": (rain_file,),
         "device": None,
         "devices": 1,
+        "given": (),
         "minutes": 1.0,
         "name": None,
         "out": tmp_path / "run",
         "s": (3, 4),
         "start": None,
+        "static": (),
         "t": (),
         "validation": (),
     }

@@ -368,6 +368,12 @@ def test_negative_rain_is_refused(model):
         da.chunk(time=1).stsr.upscale(2, 2, model=model).compute()
 
 
+def test_rainfarm_refuses_states():
+    da = make(np.full((2, 2, 2), 280.0), kind="state", name="tas")
+    with pytest.raises(XstsrError, match=r"'tas' \[K\].*'rainfarm'.*draws rain"):
+        da.stsr.upscale(2, 1, method="rainfarm")
+
+
 def test_temperature_is_refused_by_the_networks_only(model):
     da = make(kind="state")
     with pytest.raises(XstsrError, match=r"knows precipitation only.*method='linear'"):
@@ -383,12 +389,25 @@ def test_result_too_large_for_memory_is_refused(model, monkeypatch):
         rain().chunk(time=1).stsr.upscale(10, 3, model=model)
 
 
-def test_factor_beyond_training_warns_for_the_networks_only(model):
+def test_factor_beyond_the_card_warns_for_the_networks_only(tmp_path):
+    known, silent = tmp_path / "known.safetensors", tmp_path / "silent.safetensors"
+    save_model(tiny_model(), known, {"s": [2, 3, 9], "t": [1, 2]})
+    save_model(tiny_model(), silent, {})
     da = rain(2, 2, 2)
     with pytest.warns(AssumptionWarning, match=r"s=26, t=1 is more than the model"):
-        da.stsr.upscale(26, 1, method="mean", model=model)
+        da.stsr.upscale(26, 1, method="mean", model=str(silent))
+    for s, t, told in (
+        (10, 1, r"seen: s=10, trained with s from 2 to 9"),
+        (1, 2, r"seen: s=1, trained with s from 2 to 9"),
+        (2, 3, r"seen: t=3, trained with t from 1 to 2"),
+    ):
+        with pytest.warns(AssumptionWarning, match=told):
+            da.stsr.upscale(s, t, method="mean", model=known)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # between those of the card, and where there is none
+        da.stsr.upscale(5, 2, method="mean", model=known, label="left")
+        da.stsr.upscale(25, 1, method="mean", model=silent, label="left")
         da.stsr.upscale(26, 1, method="nearest", label="left")
 
 

@@ -315,6 +315,33 @@ def e_obs():
     return Provider(ds, "rr", edges, "left", 1.0, "sum", factor=(2, 4))
 
 
+def chirps():
+    """Days of rain in mm/day, with labels in single precision, from the south."""
+    time = hours("2015-07-01", 4, 1, "D")
+    lat, lon = regular(9.975, 0.05, 4), regular(38.025, 0.05, 5)
+    attrs = {
+        "units": "mm/day",
+        "standard_name": "convective precipitation rate",
+        "long_name": "Climate Hazards group InfraRed Precipitation with Stations",
+        "time_step": "day",
+        "geostatial_lat_min": -50.0,
+        "geostatial_lat_max": 50.0,
+    }
+    dims = ("time", "latitude", "longitude")
+    ds = xr.Dataset(
+        {"precip": (dims, 24 * rain(4, 4, 5), attrs)},
+        {
+            "time": ("time", time[:-1], {"standard_name": "time", "axis": "T"}),
+            "latitude": (dims[1], np.float32(middles(lat)), NORTH | {"axis": "Y"}),
+            "longitude": (dims[2], np.float32(middles(lon)), EAST | {"axis": "X"}),
+        },
+        {"Conventions": "CF-1.6", "title": "CHIRPS Version 2.0"},
+    )
+    edges = {"time": time, "latitude": lat, "longitude": lon}
+    warning = "no cell_methods in time"
+    return Provider(ds, "precip", edges, "left", 1 / 24, warning=warning, factor=(5, 6))
+
+
 def flat_lat_lon(rows, columns, *dims):
     lat, lon = np.meshgrid(
         50 + 0.045 * np.arange(rows), 9 + 0.07 * np.arange(columns), indexing="ij"
@@ -484,6 +511,7 @@ PROVIDERS = {
         cmip6,
         imerg,
         e_obs,
+        chirps,
         hyras,
         mrms,
         radar_composite,
@@ -603,7 +631,7 @@ def test_attributes_are_those_of_a_refined_field(which):
     before, after = known.field.attrs, fine[known.name].attrs
     assert after["cell_methods"] == f"time: {known.statistic} area: mean"
     assert after["units"] == before["units"]
-    named = before.get("standard_name")
+    named = before.get("standard_name", "unknown").replace(" ", "_")
     assert after.get("standard_name") == (named if named != "unknown" else None)
     assert after.get("long_name") == before.get("long_name")
     assert after["cell_measures"] == "area: cell_area"

@@ -11,6 +11,7 @@ from xstsr.errors import CFError
 from xstsr.grid import LABELS, labels_from_edges
 from xstsr.times import (
     DAY,
+    check_calendars,
     check_increasing,
     edges_from_bounds,
     encoding_units,
@@ -259,3 +260,26 @@ def test_months_at_their_start_are_not_mid():
     labels = time_edges(3, "month", None)
     with pytest.raises(CFError, match="irregular at index 1: a step of 28 days"):
         infer_edges(labels, None, "time", "mid")
+
+
+def test_times_of_several_calendars_are_refused():
+    times = np.array(
+        [cftime.DatetimeNoLeap(2001, 1, 1), cftime.Datetime360Day(2001, 1, 2)]
+    )
+    with pytest.raises(CFError, match=r"'time'.*\['360_day', 'noleap'\].*convert_cal"):
+        to_micros(times, "time")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("noleap", "360_day"), (None, "noleap"), ("julian", "standard")]
+)
+def test_calendars_that_differ_are_refused(one, other):
+    told = rf"match a and b.*'{one or 'standard'}' and '{other}'.*convert_calendar"
+    with pytest.raises(CFError, match=told):
+        check_calendars(one, other, "a and b")
+
+
+def test_calendars_that_agree_are_not():
+    for other in (None, "gregorian", "proleptic_gregorian"):
+        check_calendars("standard", other, "a and b")
+    check_calendars("noleap", "noleap", "a and b")

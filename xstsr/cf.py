@@ -28,6 +28,7 @@ from xstsr.factors import Space, space_of
 from xstsr.grid import LABELS, Label
 from xstsr.meaning import HOUR, AssumptionWarning, Meaning
 from xstsr.times import (
+    check_calendars,
     check_increasing,
     edges_from_bounds,
     infer_edges,
@@ -216,6 +217,8 @@ def factors_between(fine: Meaning, coarse: Meaning) -> tuple[Space, int]:
     ------
     GridError
         The cells of the fine grid do not split those of the coarse one evenly.
+    CFError
+        The calendars differ.
     """
     sizes = [(f, c, f // c) for f, c in zip(fine.shape, coarse.shape, strict=True)]
     t, sy, sx = (ratio for *_, ratio in sizes)
@@ -230,6 +233,7 @@ def factors_between(fine: Meaning, coarse: Meaning) -> tuple[Space, int]:
         (fine.y_edges[::sy], coarse.y_edges, fine.y_dim),
         (fine.x_edges[::sx], coarse.x_edges, fine.x_dim),
     )
+    check_calendars(fine.calendar, coarse.calendar, "the fine and the coarse times")
     for a, b, dim in pairs:
         off = np.abs(a - b) > 1e-3 * float(np.min(np.abs(np.diff(b))))
         if np.any(off):
@@ -365,7 +369,8 @@ def _read_time(
     }
     notes = _Notes()
     if bounds is not None and not quantity.point:
-        micros, _ = to_micros(np.asarray(bounds), f"bounds of {dim}")
+        micros, own = to_micros(np.asarray(bounds), f"bounds of {dim}")
+        check_calendars(own, calendar, f"the bounds of {dim!r} and its labels")
         edges, side, note = edges_from_bounds(micros, labels, dim, label)
         notes = _Notes(inferred=(note,) if note else ())
     elif labels.size == 1:

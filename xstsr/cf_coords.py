@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstsr.cf_axes import aux_role, rounding
+from xstsr.cf_kind import spelt
 from xstsr.errors import CFError, GridError
 from xstsr.factors import Space, sides
 from xstsr.grid import (
@@ -247,6 +248,8 @@ def clean(variable: xr.Variable) -> xr.Variable:
         for k, v in variable.attrs.items()
         if k not in _STALE and (not k.startswith("GRIB_") or k in _GRIB_KEPT)
     }
+    if "standard_name" in attrs:
+        attrs["standard_name"] = spelt(str(attrs["standard_name"]))
     if attrs.get("standard_name") == "unknown":  # what cfgrib writes for none
         del attrs["standard_name"]
     clean = variable.copy(deep=False)

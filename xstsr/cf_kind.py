@@ -52,6 +52,12 @@ ALIASES: dict[str, Alias] = {
 
 _WATER_NAME = re.compile(r"(precipitation|rainfall|snowfall)(_flux|_rate|_amount)$")
 _WATER_TEXT = re.compile(r"precipitation|rainfall|rain rate|snowfall", re.IGNORECASE)
+_MODIFIERS = {
+    "detection_minimum",
+    "number_of_observations",
+    "standard_error",
+    "status_flag",
+}
 _SAY_STANDARD_NAME = (
     'da.attrs["standard_name"] = "precipitation_flux" (a rate) or '
     '"precipitation_amount" (an amount)'
@@ -213,9 +219,22 @@ def _units(name: str | None, attrs: Mapping[str, Any]) -> tuple[str, tuple[str, 
     return alias.units, (note,)
 
 
+def spelt(standard_name: str) -> str:
+    """Spell a standard name as CF does; CHIRPS has blanks in it.
+
+    Examples
+    --------
+    >>> spelt("convective precipitation rate"), spelt("air_temperature standard_error")
+    ('convective_precipitation_rate', 'air_temperature standard_error')
+    """
+    words = standard_name.split()
+    # a blank stands before a modifier (CF-1.11, appendix C), and nowhere else
+    return standard_name if words[-1:] and words[-1] in _MODIFIERS else "_".join(words)
+
+
 def _standard_name(attrs: Mapping[str, Any]) -> str:
     # cfgrib writes "unknown" where GRIB has no standard name
-    text = str(attrs.get("standard_name", ""))
+    text = spelt(str(attrs.get("standard_name", "")))
     return "" if text == "unknown" else text
 
 

@@ -74,6 +74,13 @@ def _summary(field: "xr.DataArray", target: Path) -> dict[str, Any]:
     }
 
 
+def _opened(context: object, option: object, path: Path | None) -> "xr.Dataset | None":
+    """Open the file of an option."""
+    from xstsr.files import open_fields
+
+    return None if path is None else open_fields(path)
+
+
 _FILE = click.Path(exists=True, path_type=Path)
 _field = _options(
     click.argument("source", type=_FILE),
@@ -111,6 +118,18 @@ _refinement = _options(
     ),
     click.option("--cell-methods", help='What the values are, as "time: mean".'),
     click.option("--label", type=click.Choice(["left", "mid", "right", "infer"])),
+    click.option(
+        "--static",
+        type=_FILE,
+        callback=_opened,
+        help="Orography and the like on the fine grid, for models that need it.",
+    ),
+    click.option(
+        "--given",
+        type=_FILE,
+        callback=_opened,
+        help="Another variable on the fine grid, likewise.",
+    ),
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _ensemble_method = click.option(
@@ -338,6 +357,18 @@ def evaluate(
 @click.option("--config", type=_FILE, help="TOML file with numbers of the run.")
 @click.option("-s", "--s", multiple=True, type=int, help="Train on this factor alone.")
 @click.option("-t", "--t", multiple=True, type=int, help="Likewise, in time.")
+@click.option(
+    "--static",
+    multiple=True,
+    type=_FILE,
+    help="Orography and the like on the grid of DATA, for the model to know.",
+)
+@click.option(
+    "--given",
+    multiple=True,
+    type=_FILE,
+    help="Another variable on the grid of DATA, likewise. Both may be repeated.",
+)
 @click.option("--start", help="Model to fine-tune: name or path. Default: none.")
 @click.option("--minutes", type=float, default=float("inf"), help="Stop after so long.")
 @click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is.")
@@ -359,7 +390,7 @@ def train(
     from xstsr.training import train as train_model
 
     if pack is not None:
-        pack_events(data, pack, name)
+        pack_events(data, pack, name, static=run["static"], given=run["given"])
         click.echo(f"wrote {pack}")
         return
     click.echo(f"wrote {train_model(data, name=name, **run)}")

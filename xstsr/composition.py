@@ -131,6 +131,7 @@ def refine(
     coarse: "Array | dask.array.Array",
     *,
     keep_realization: bool,
+    known: "Array | dask.array.Array | None" = None,
     tick: Callable[[], object] = lambda: None,
 ) -> "Array | dask.array.Array":
     """Refine a coarse field stage by stage: now in memory, later in chunks.
@@ -143,6 +144,8 @@ def refine(
         numpy or dask, in the user's units.
     keep_realization : bool
         Whether the result has the axis R; without it, there is one.
+    known : array, shape (G, K, T t or 1, Y sy, X sx), optional
+        Known fine fields, for a single stage.
     tick : callable
         Is called after each window that is drawn in memory.
 
@@ -152,27 +155,31 @@ def refine(
         numpy or dask, as the input.
     """
     if not isinstance(coarse, np.ndarray):
-        return _later(jobs, coarse, keep_realization)
-    fields = upscale_now(jobs[0], coarse, tick)
+        return _later(jobs, coarse, known, keep_realization)
+    assert known is None or isinstance(known, np.ndarray)
+    fields = upscale_now(jobs[0], coarse, known, tick)
     for job in jobs[1:]:
         *lead, t, y, x = fields.shape
         ft, fy, fx = job.request.factor
         fine = np.empty((*lead, t * ft, y * fy, x * fx), fields.dtype)
         for place, one, field in zip(fine, _each(job), fields, strict=True):
-            place[...] = upscale_now(one, field, tick)[0]
+            place[...] = upscale_now(one, field, tick=tick)[0]
         fields = fine
     return fields if keep_realization else fields[0]
 
 
 def _later(
-    jobs: Jobs, coarse: "dask.array.Array", keep_realization: bool
+    jobs: Jobs,
+    coarse: "dask.array.Array",
+    known: "Array | dask.array.Array | None",
+    keep_realization: bool,
 ) -> "dask.array.Array":
     """Refine stage by stage as a graph; the same bits."""
     import dask.array
 
     first, *rest = jobs
     keep = keep_realization or bool(rest)
-    fields = upscale_blocks(first, coarse, keep_realization=keep)
+    fields = upscale_blocks(first, coarse, known=known, keep_realization=keep)
     for job in rest:
         parts = zip(_each(job), fields, strict=True)
         fields = dask.array.concatenate([upscale_blocks(*part) for part in parts])

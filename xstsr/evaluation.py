@@ -28,6 +28,7 @@ from xstsr.factors import (
     sides,
     space_of,
 )
+from xstsr.known import Known
 from xstsr.meaning import Meaning
 from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.pipeline import upscale
@@ -67,6 +68,8 @@ class Protocol:
         are taken.
     boxes : int
         Boxes per event, wettest first.
+    static, given : DataArray or Dataset, optional
+        Known fine fields for a model that needs them; they may cover more than a box.
 
     Examples
     --------
@@ -87,6 +90,8 @@ class Protocol:
     side: int = 200
     frames: int = 24
     boxes: int = 1
+    static: Known | None = None
+    given: Known | None = None
 
 
 def evaluate(
@@ -152,6 +157,7 @@ def _options(protocol: Protocol, method: str) -> dict[str, Any]:
     if method in NEURAL:
         options |= {"model": protocol.model, "steps": protocol.steps}
         options |= {"recipe": protocol.recipe}
+        options |= {"static": protocol.static, "given": protocol.given}
     if method in STOCHASTIC:
         options |= {"realizations": protocol.realizations, "seed": protocol.seed}
     return options

@@ -16,7 +16,14 @@ import xarray as xr
 from xstsr.cf_axes import find_axes
 from xstsr.errors import DataError
 
-__all__ = ["beside", "check_target", "open_files", "open_variable", "write"]
+__all__ = [
+    "beside",
+    "check_target",
+    "open_fields",
+    "open_files",
+    "open_variable",
+    "write",
+]
 
 Chunks = Mapping[str, int]
 
@@ -99,6 +106,34 @@ def open_variable(
     ------
     DataError : the file cannot be read, or it is not clear which variable is meant.
     """
+    dataset = open_fields(path, chunks)
+    fields = [str(v) for v in dataset.data_vars if dataset[v].ndim >= 3]
+    if name is None and len(fields) == 1:
+        return dataset, fields[0]
+    if name is None or name not in dataset.data_vars:
+        asked = "no variable was named" if name is None else f"it has no {name!r}"
+        raise DataError(
+            f"cannot choose what to read from {str(path)!r}: {asked}, and its "
+            f"variables with three dimensions or more are {fields}. Name one with "
+            "--var."
+        )
+    return dataset, name
+
+
+def open_fields(path: Path, chunks: Chunks | None = None) -> xr.Dataset:
+    """Open a NetCDF file or a Zarr store lazily.
+
+    Parameters
+    ----------
+    path : Path
+        What `xarray.open_dataset` can open.
+    chunks : mapping of str to int, optional
+        Steps and cells of a piece. Default: as the file is stored.
+
+    Raises
+    ------
+    DataError : the file cannot be read, or has no such dimension.
+    """
     try:
         dataset = xr.open_dataset(path, chunks=dict(chunks or {}))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -113,17 +148,7 @@ def open_variable(
             f"cannot chunk {str(path)!r} along {unknown}: its dimensions are "
             f"{list(map(str, dataset.sizes))}. Name some of these."
         )
-    fields = [str(v) for v in dataset.data_vars if dataset[v].ndim >= 3]
-    if name is None and len(fields) == 1:
-        return dataset, fields[0]
-    if name is None or name not in dataset.data_vars:
-        asked = "no variable was named" if name is None else f"it has no {name!r}"
-        raise DataError(
-            f"cannot choose what to read from {str(path)!r}: {asked}, and its "
-            f"variables with three dimensions or more are {fields}. Name one with "
-            "--var."
-        )
-    return dataset, name
+    return dataset
 
 
 def write(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:

@@ -41,7 +41,12 @@ class Source:
 
 
 def tasks(
-    job: Job, source: Source, token: str, *, keep_realization: bool
+    job: Job,
+    source: Source,
+    token: str,
+    known: Source | None = None,
+    *,
+    keep_realization: bool,
 ) -> Iterator[Pair]:
     """List the tasks of a graph as pairs of key and task.
 
@@ -53,6 +58,8 @@ def tasks(
         The coarse field.
     token : str
         What tells these keys from those of other work.
+    known : Source, optional
+        Known fine fields, with axes (G, K, T t or 1, Y sy, X sx).
     keep_realization : bool
         Whether the chunks have the axis R.
 
@@ -76,7 +83,10 @@ def tasks(
             if tile.group == 0:
                 box = surroundings(job, i, tile)
                 yield key, (gather, *cut(source.name, ends, extra[tile.stream], box))
-            yield (draws, *at, i), (_draw, named, key, i, at)
+            beside = None
+            if known is not None:
+                beside = _cut_known(job, known, i, tile)
+            yield (draws, *at, i), (_draw, named, key, i, at, beside)
         for k, (frames, own, sources) in enumerate(wanted):
             owners = plan.owners(own)
             group = (tile.group,) if keep_realization else ()
@@ -142,6 +152,37 @@ def surroundings(job: Job, window: int, tile: Tile) -> tuple[slice, slice, slice
     spans = plan.windows[window], plan.rows[tile.row], plan.columns[tile.column]
     time, y, x = (slice(span.start, span.stop) for span in spans)
     return time, y, x
+
+
+def fine_box(
+    job: Job, shape: tuple[int, ...], window: int, tile: Tile
+) -> tuple[slice, slice, slice, slice]:
+    """Where what is known of a tile of a window lies, with the halo.
+
+    Parameters
+    ----------
+    job : Job
+        What is asked for.
+    shape : tuple of int
+        (G, K, T t or 1, Y sy, X sx) of the known fine fields.
+    window : int
+        Which window of the plan.
+    tile : Tile
+        Which realizations and tile.
+
+    Returns
+    -------
+    tuple of slice
+        Along realizations, time, y and x.
+    """
+    coarse = surroundings(job, window, tile)
+    time, y, x = (
+        slice(span.start * n, span.stop * n)
+        for span, n in zip(coarse, job.request.factor, strict=True)
+    )
+    wanted = job.request.realizations[job.groups[tile.group]]
+    groups = slice(0, 1) if shape[0] == 1 else slice(wanted[0], wanted[-1] + 1)
+    return groups, slice(0, 1) if shape[2] == 1 else time, y, x
 
 
 def own(span: Span) -> slice:
@@ -225,9 +266,22 @@ def cut(
     return keys, tuple(start[:-3]), tuple(start[-3:]), shape
 
 
-def _draw(job: Job, coarse: Array, window: int, tile: tuple[int, ...]) -> Array:
-    """Draw as a task."""
-    return draw(job, coarse, window, Tile(*tile))
+def _cut_known(job: Job, known: Source, window: int, tile: Tile) -> Any:
+    """Give the pieces of the known fields for a draw, as nested lists of tasks."""
+    ends = [np.cumsum(sizes) for sizes in known.chunks]
+    groups, *box = fine_box(job, known.shape, window, tile)
+    return [
+        [(gather, *cut(known.name, ends, (g, k), box)) for k in range(known.shape[1])]
+        for g in range(groups.start, groups.stop)
+    ]
+
+
+def _draw(
+    job: Job, coarse: Array, window: int, tile: tuple[int, ...], known: Any = None
+) -> Array:
+    """Draw as a task; known fields come as lists of pieces."""
+    beside = None if known is None else np.array(known)
+    return draw(job, coarse, window, Tile(*tile), beside)
 
 
 def _join(

@@ -71,7 +71,7 @@ def _check_state(
             f"cannot upscale {field} with method={method!r}: "
             f"the model {model!r} knows {what}, and no rain. Pass model='default'."
         )
-    if not _same_units(meaning.units, units):
+    if not same_units(meaning.units, units):
         raise XstsrError(
             f"cannot upscale {field} with method={method!r}: "
             f"the model {model!r} knows {what}. Convert the field first: "
@@ -87,8 +87,14 @@ def _check_state(
         )
 
 
-def _same_units(one: str, other: str) -> bool:
-    """Tell whether two unit strings mean the same unit."""
+def same_units(one: str, other: str) -> bool:
+    """Tell whether two unit strings mean the same unit.
+
+    Examples
+    --------
+    >>> same_units("metre", "m"), same_units("m", "km")
+    (True, False)
+    """
     if one == other:
         return True
     if not (is_readable(one) and is_readable(other)):

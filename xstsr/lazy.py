@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xstsr.graph import Source, cut, own, result_chunks, surroundings, tasks, walk
+from xstsr.graph import (
+    Source,
+    cut,
+    fine_box,
+    own,
+    result_chunks,
+    surroundings,
+    tasks,
+    walk,
+)
 from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.windows import Job, Tile, draw, join, needed
 
@@ -25,7 +34,11 @@ MANY_CHUNKS = 500  # of the input in one window: more, and finding them costs
 
 
 def upscale_blocks(
-    job: Job, coarse: "dask.array.Array", *, keep_realization: bool = True
+    job: Job,
+    coarse: "dask.array.Array",
+    *,
+    known: "Array | dask.array.Array | None" = None,
+    keep_realization: bool = True,
 ) -> "dask.array.Array":
     """Refine a chunked coarse field lazily.
 
@@ -35,6 +48,8 @@ def upscale_blocks(
         What is asked for.
     coarse : dask array, shape (*E, T, Y, X)
         In the user's units, chunked in any way.
+    known : array, shape (G, K, T t or 1, Y sy, X sx), optional
+        Known fine fields, chunked or not.
     keep_realization : bool
         Whether the result has the axis R; without it, there is one.
 
@@ -49,9 +64,13 @@ def upscale_blocks(
 
     source = Source(coarse.name, coarse.chunks)
     _warn_of_chunks(job, source, coarse.dtype.itemsize)
-    token = tokenize(job, coarse.name, keep_realization)
-    layer = dict(tasks(job, source, token, keep_realization=keep_realization))
     inputs: Any = [coarse]
+    beside = None
+    if known is not None:
+        inputs.append(dask.array.asanyarray(known))
+        beside = Source(inputs[1].name, inputs[1].chunks)
+    token = tokenize(job, [array.name for array in inputs], keep_realization)
+    layer = dict(tasks(job, source, token, beside, keep_realization=keep_realization))
     graph = HighLevelGraph.from_collections(f"xstsr-{token}", layer, inputs)
     chunks = result_chunks(job, coarse.shape[:-3])
     return dask.array.Array(
@@ -63,7 +82,10 @@ def upscale_blocks(
 
 
 def upscale_now(
-    job: Job, coarse: Array, tick: Callable[[], object] = lambda: None
+    job: Job,
+    coarse: Array,
+    known: Array | None = None,
+    tick: Callable[[], object] = lambda: None,
 ) -> Array:
     """Refine a field in memory, window by window; as `upscale_blocks`, same bits.
 
@@ -73,6 +95,8 @@ def upscale_now(
         What is asked for.
     coarse : ndarray, shape (*E, T, Y, X)
         In the user's units.
+    known : ndarray, shape (G, K, T t or 1, Y sy, X sx), optional
+        Known fine fields.
     tick : callable
         Is called after each window that is drawn.
 
@@ -94,12 +118,17 @@ def upscale_now(
             row.core_start * sy : row.core_stop * sy,
             column.core_start * sx : column.core_stop * sx,
         ]
-        _fill(target, job, fields[tile.stream], tile, tick)
+        _fill(target, job, fields[tile.stream], tile, known, tick)
     return fine.reshape(job.count, *extra, *shape[-3:])
 
 
 def _fill(
-    target: Array, job: Job, coarse: Array, tile: Tile, tick: Callable[[], object]
+    target: Array,
+    job: Job,
+    coarse: Array,
+    tile: Tile,
+    known: Array | None,
+    tick: Callable[[], object],
 ) -> None:
     """Refine all windows of one tile into their place; shape (R, T t, y, x)."""
     plan, t = job.plan, job.request.factor[0]
@@ -110,7 +139,12 @@ def _fill(
         drawn = {i: drawn[i] for i in windows if i in drawn}
         for i in windows:
             if i not in drawn:
-                drawn[i] = draw(job, coarse[surroundings(job, i, tile)], i, tile)
+                window = coarse[surroundings(job, i, tile)]
+                beside = None
+                if known is not None:
+                    groups, *box = fine_box(job, known.shape, i, tile)
+                    beside = known[(groups, slice(None), *box)]
+                drawn[i] = draw(job, window, i, tile, beside)
                 tick()
         cells = coarse[wanted.start : wanted.stop, own(row), own(column)]
         place = slice(frames.start * t, frames.stop * t)

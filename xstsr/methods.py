@@ -8,7 +8,7 @@ Arrays only; torch is imported by the two methods that need it, when they run.
 import math
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,8 @@ class Request:
         Network evaluations per sample.
     device : str
         Where networks run.
+    salt : int
+        Tells the networks' noise of one variable from that of another.
     """
 
     method: str
@@ -70,6 +72,7 @@ class Request:
     fingerprint: str = ""
     steps: int | None = None
     device: str = "cpu"
+    salt: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Task:
         Which of the fields along further dimensions.
     kept : tuple of slice, optional
         Coarse frames and cells whose result is of use: the others are context.
+    known : ndarray, shape (G, K, T t or 1, Y sy, X sx), optional
+        Fine fields that the model needs, for each realization or one for all.
     """
 
     request: Request
@@ -98,6 +103,7 @@ class Task:
     origin: tuple[int, int] = (0, 0)
     stream: int = 0
     kept: tuple[slice, ...] = ()
+    known: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -160,6 +166,16 @@ def diffusion(task: Task) -> Array:
     drawn = np.zeros((len(request.realizations), *task.shape), np.float32)
     if _is_settled(task):
         return drawn
+    if task.known is not None and len(task.known) > 1:
+        pairs = zip(request.realizations, task.known[:, None], strict=True)
+        return np.concatenate(
+            [
+                diffusion(
+                    replace(task, request=replace(request, realizations=(r,)), known=k)
+                )
+                for r, k in pairs
+            ]
+        )
     amplitude = request.recipe.amplitude(_size(request), request.factor[0])
     with turn(request.device), torch.inference_mode():
         model, condition = _condition(task)
@@ -252,7 +268,7 @@ def _noise(task: Task, realizations: tuple[int, ...], draw: int) -> "Tensor":
         normal(
             task.times,
             task.shape[1:],
-            seed=task.request.seed,
+            seed=task.request.seed ^ task.request.salt,
             realization=realization,
             stream=task.stream,
             draw=draw,
@@ -310,5 +326,8 @@ def _condition(task: Task) -> "tuple[Model, Condition]":
         scalar(request.step_minutes),
         scalar(request.recipe.reach(coarse_step)),
         task.origin,
+        known=None
+        if task.known is None
+        else torch.as_tensor(task.known, device=request.device),
     )
     return model, condition

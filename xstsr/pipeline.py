@@ -15,12 +15,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import xarray as xr
 
 from xstsr import cf
 from xstsr.composition import Jobs, factor_of, plan_stages, refine
 from xstsr.errors import PlanError
 from xstsr.factors import Factor, Space, read_factor, space_of
+from xstsr.known import Known, check_stages, known_for
 from xstsr.meaning import Meaning
 from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.methods import NEURAL, STOCHASTIC
@@ -48,6 +50,8 @@ def upscale(
     device: str | None = None,
     cell_methods: str | None = None,
     label: str | None = None,
+    static: Known | None = None,
+    given: Known | None = None,
 ) -> xr.DataArray:
     """Refine a field s times in space and t times in time, keeping its water.
 
@@ -68,20 +72,18 @@ def upscale(
     seed : int
         Of the noise. The same seed gives the same realizations.
     method : str
-        ``"diffusion"`` (samples), ``"mean"`` (their mean), or a baseline:
-        ``"linear"``, ``"nearest"``, ``"rainfarm"``.
+        ``"diffusion"``, its ``"mean"``, ``"linear"``, ``"nearest"`` or ``"rainfarm"``.
     model : str
         Name or path of a checkpoint.
     conserve : str
         What keeps its water: each ``"cell"``, each time ``"window"``, or ``"none"``.
-    recipe : Recipe, optional
-        Noise amplitude, context and taper; by default the paper's rule.
-    steps : int, optional
-        Network evaluations per realization; by default the model's own number.
-    device : str, optional
-        ``"cpu"``, ``"cuda"``, ...; by default a GPU where there is one.
+    recipe, steps, device : optional
+        Noise amplitude, context and taper, by default the paper's rule; network
+        evaluations per realization; ``"cpu"`` or ``"cuda"``, by default a GPU if any.
     cell_methods, label : str, optional
         Override the metadata: ``"time: sum"``; ``"left"``, ``"mid"``, ``"right"``.
+    static, given : DataArray or Dataset, optional
+        Orography, or another variable, on the fine grid, for models trained with it.
 
     Returns
     -------
@@ -106,6 +108,8 @@ def upscale(
         (s, t),
         cell_methods=cell_methods,
         label=label,
+        static=static,
+        given=given,
         realizations=realizations,
         seed=seed,
         method=method,
@@ -169,6 +173,7 @@ class Asked:
     jobs: Jobs
     t: int
     keep_realization: bool
+    known: Any = None
 
     @property
     def job(self) -> Job:
@@ -199,6 +204,8 @@ def ask(
     name: str = "",
     cell_methods: str | None = None,
     label: str | None = None,
+    static: Known | None = None,
+    given: Known | None = None,
     **options: Any,
 ) -> Asked:
     """Read what the data mean and what is wanted of them."""
@@ -214,7 +221,10 @@ def ask(
         split = 1  # a snapshot has no parts in time
     coarse = coarse.transpose(*meaning.extra_dims, *meaning.core_dims)
     jobs = plan_stages(meaning, (split, sy, sx), **options)
-    return Asked(coarse, meaning, jobs, t, options.get("realizations") is not None)
+    check_stages(static, given, [job.request.factor for job in jobs])
+    keep = options.get("realizations") is not None
+    known = known_for(static, given, jobs[0].request, meaning)
+    return Asked(coarse, meaning, jobs, t, keep, known)
 
 
 def run(asked: Asked) -> xr.DataArray:
@@ -235,14 +245,16 @@ def _refine(asked: Asked) -> Any:
     coarse, job, keep = asked.coarse, asked.job, asked.keep_realization
     _check_memory(asked)
     if coarse.chunks is not None:
-        return refine(asked.jobs, coarse.data, keep_realization=keep)
+        return refine(asked.jobs, coarse.data, keep_realization=keep, known=asked.known)
     check_values(coarse.data, asked.meaning.kind)
+    known = None if asked.known is None else np.asarray(asked.known)
     windows, done = asked.preview.tasks, count(1)
     with ticking(0, windows, name=job.request.method, patience=PATIENCE) as tick:
         return refine(
             asked.jobs,
             coarse.data,
             keep_realization=keep,
+            known=known,
             tick=lambda: tick(next(done), windows),
         )
 

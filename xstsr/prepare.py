@@ -7,6 +7,7 @@ import sys
 import warnings
 from operator import index
 from os import PathLike, fspath
+from zlib import crc32
 
 import numpy as np
 
@@ -60,6 +61,7 @@ def prepare(
         fingerprint=sha256,
         steps=_steps(steps, method, name),
         device=choose_device(device) if method in NEURAL else "cpu",
+        salt=_salt(name, method, meaning),
     )
     _warn_beyond(request)
     return make_job(meaning, request, conserve)
@@ -151,6 +153,11 @@ def _warn_beyond(request: Request) -> None:
     told = []
     if isinstance(space, tuple):
         told.append(f"s = {in_words(space)}, trained with equal factors in y and x")
+    for factor, key in zip(request.factor, ("t", "s", "s"), strict=True):
+        known = card.get(key, [factor])
+        note = f"{key}={factor}, trained with {key} from {min(known)} to {max(known)}"
+        if not min(known) <= factor <= max(known) and note not in told:
+            told.append(note)
     for value, key, unit in (
         (request.spacing_km, "spacing_km", "km"),
         (request.step_minutes, "step_minutes", "min"),
@@ -212,6 +219,11 @@ def _known_model(
 ) -> tuple[str, str]:
     """Find the model and its fingerprint; refuse what it does not know."""
     name = fspath(model)
+    if method == "rainfarm" and meaning.kind == "state":
+        raise XstsrError(
+            f"cannot upscale {meaning.name!r} [{meaning.units}] with {method!r}: "
+            "RainFARM draws rain, which is never negative. Use method='linear'."
+        )
     if method not in NEURAL:
         return name, ""
     from xstsr.diffusion.checkpoint import available, find, fingerprint, read_header
@@ -220,6 +232,22 @@ def _known_model(
     if name not in available():
         name = str(find(name).resolve())  # workers may stand in another folder
     return name, fingerprint(name)
+
+
+def _salt(model: str, method: str, meaning: Meaning) -> int:
+    """Give the noise of each variable a number of its own.
+
+    The components of the wind, or rain and what is drawn given it, would be tied to
+    each other by the same noise. Rain alone has that of its seed.
+    """
+    if method not in NEURAL:
+        return 0
+    from xstsr.diffusion.checkpoint import read_header
+
+    given = any(f["timed"] for f in read_header(model)["spec"].get("known", ()))
+    if meaning.kind != "state" and not given:
+        return 0
+    return crc32(str(meaning.name).encode()) << 32
 
 
 def _unit(meaning: Meaning) -> float:

@@ -20,6 +20,7 @@ from xstsr.errors import DataError
 from xstsr.evaluation import BASELINES, Protocol
 from xstsr.factors import Space, from_words, in_words, name_of, size_of
 from xstsr.files import beside
+from xstsr.known import Known
 from xstsr.observer import Observer, Seen, judged_method
 from xstsr.page import Sheet
 from xstsr.plot.style import require_matplotlib
@@ -194,6 +195,8 @@ def evaluate(
     steps: int | None = None,
     recipe: Recipe | None = None,
     device: str | None = None,
+    static: Known | None = None,
+    given: Known | None = None,
 ) -> Evaluation:
     """Coarsen a fine field, upscale it again by every method, score, and judge.
 
@@ -205,7 +208,7 @@ def evaluate(
         Factors; for s also (y, x).
     protocol : Protocol, optional
         How to judge, all at once; by default eight realizations by every method.
-    realizations, methods, seed, model, steps, recipe, device : optional
+    realizations, methods, seed, model, steps, recipe, device, static, given : optional
         Single choices, in place of the protocol's; as in `xstsr.upscale`.
 
     Returns
@@ -238,9 +241,11 @@ def evaluate(
         "steps": steps,
         "recipe": recipe,
         "device": device,
+        "static": static,
+        "given": given,
     }
-    given = {name: value for name, value in choices.items() if value is not None}
-    protocol = replace(protocol or Protocol(), **given)
+    chosen = {name: value for name, value in choices.items() if value is not None}
+    protocol = replace(protocol or Protocol(), **chosen)
     observer = Observer(protocol)
     scores = evaluation.evaluate(da, s, t, protocol=protocol, watch=observer)
     name = str(da.attrs.get("long_name") or da.name)

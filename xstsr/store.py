@@ -42,6 +42,7 @@ from xstsr.publish import CALL, call_of, is_store, lay_out, merge, publish
 
 __all__ = ["to_zarr"]
 
+READ = ("input", "known")  # what of a call is told by the values of arrays
 MANY = 1024  # realizations whose numbers share a chunk, so that more can be added
 
 
@@ -200,7 +201,11 @@ class Work:
     @cached_property
     def full_call(self) -> dict[str, Any]:
         """The call with the fingerprint of the input, which is read for it."""
-        return self.call | {"input": fingerprint(self.asked.coarse.data)}
+        asked = self.asked
+        read = {"input": fingerprint(asked.coarse.data)}
+        if asked.known is not None:
+            read["known"] = fingerprint(asked.known)
+        return self.call | read
 
     @cached_property
     def whole(self) -> xr.Dataset:
@@ -305,7 +310,8 @@ def _check_same(
 ) -> None:
     """Refuse to go on with another call; the input is read only if all else agrees."""
     for whole in (False, True):
-        now = work.full_call if whole else work.call | {"input": before.get("input")}
+        known = {name: before[name] for name in READ if name in before}
+        now = work.full_call if whole else work.call | known
         if not realizations:
             now = now | {"realizations": before.get("realizations")}
         told = differences(before, now)

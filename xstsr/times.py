@@ -79,7 +79,7 @@ def to_micros(values: Array, name: str) -> tuple[Micros, str | None]:
     Raises
     ------
     CFError
-        The values are no decoded times, or some are missing.
+        The values are no decoded times, of several calendars, or some are missing.
     """
     if not is_time(values):
         raise CFError(
@@ -87,7 +87,14 @@ def to_micros(values: Array, name: str) -> tuple[Micros, str | None]:
             "Open the file with decode_times=True, or use xr.decode_cf(ds)."
         )
     if values.dtype.kind == "O":
-        calendar = str(values.flat[0].calendar)
+        calendars = sorted({str(time.calendar) for time in values.flat})
+        if len(calendars) > 1:
+            raise CFError(
+                f"cannot read the times in {name!r}: they are of several calendars, "
+                f"{calendars}. Convert them before they are joined: "
+                f"ds.convert_calendar({calendars[0]!r}, use_cftime=True)."
+            )
+        calendar = calendars[0]
         micros = cftime.date2num(values, _EPOCH, calendar=calendar)
         return np.asarray(micros, dtype=np.int64), calendar
     if np.isnat(values).any():
@@ -96,6 +103,16 @@ def to_micros(values: Array, name: str) -> tuple[Micros, str | None]:
             "are missing (NaT). Drop them with da.dropna or da.isel."
         )
     return values.astype("datetime64[us]").astype(np.int64), None
+
+
+def check_calendars(one: str | None, other: str | None, what: str) -> None:
+    """Refuse two calendars, None for datetime64's, that do not agree from 1582 on."""
+    usual = (None, "standard", "gregorian", "proleptic_gregorian")
+    if one != other and not (one in usual and other in usual):
+        raise CFError(
+            f"cannot match {what}: they are of the calendars {one or 'standard'!r} and "
+            f"{other or 'standard'!r}. Convert one of both with convert_calendar()."
+        )
 
 
 def from_micros(micros: Micros, calendar: str | None, resolution: str = "us") -> Array:

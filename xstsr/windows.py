@@ -133,7 +133,9 @@ class Job:
         return weights
 
 
-def draw(job: Job, coarse: Array, window: int, tile: Tile) -> Array:
+def draw(
+    job: Job, coarse: Array, window: int, tile: Tile, known: Array | None = None
+) -> Array:
     """Refine one tile of one window with its halo, raw: not blended, not conserved.
 
     Parameters
@@ -147,6 +149,8 @@ def draw(job: Job, coarse: Array, window: int, tile: Tile) -> Array:
         Which window of the plan.
     tile : Tile
         Which realizations, field and tile.
+    known : ndarray, shape (G, K, T t or 1, Y sy, X sx), optional
+        Known fine fields of window and tile with their halos.
 
     Returns
     -------
@@ -173,6 +177,7 @@ def draw(job: Job, coarse: Array, window: int, tile: Tile) -> Array:
             (row.start * sy, column.start * sx),
             tile.stream,
             kept,
+            known,
         )
     )
     fine = (

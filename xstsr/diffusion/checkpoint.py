@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from xstsr.diffusion.known import KnownField
 from xstsr.diffusion.model import Model, ModelSpec, Settings
 from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import SAMPLERS
@@ -246,6 +247,8 @@ def _spec(fields: Mapping[str, Any]) -> ModelSpec:
         read_transform(fields["transform"]),
         Settings(**fields["settings"]),
         architecture(fields["generator"]) if fields.get("generator") else None,
+        # files from before there were known fields name none
+        tuple(KnownField(**field) for field in fields.get("known", ())),
     )
 
 

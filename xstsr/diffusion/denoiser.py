@@ -58,11 +58,13 @@ class Denoiser(nn.Module):
     ----------
     architecture : Architecture
         Widths and depths of the U-Net.
+    known : int
+        Number of known fine fields.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, known: int = 0) -> None:
         super().__init__()
-        self.network = SpaceTimeUNet(CHANNELS + 3, 1, 5, architecture)
+        self.network = SpaceTimeUNet(CHANNELS + known + 3, 1, 5, architecture)
 
     def forward(self, x_t: Tensor, sigma: Tensor, condition: "Condition") -> Tensor:
         """Denoise.

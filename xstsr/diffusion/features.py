@@ -10,6 +10,8 @@ are an axis and every factor gives tensors of the same form. Seven channels:
    cell is dry throughout; for states, where it holds data
 4. - 6. the phase inside the block in time, y and x, from -1 to 1
 
+After these come known fine fields, for models that were trained with some.
+
 Scalars travel beside them: (log s, log t, log spacing, log step).
 """
 
@@ -32,7 +34,7 @@ class Features:
 
     Parameters
     ----------
-    maps : Tensor, shape (B, 7, T, Y, X)
+    maps : Tensor, shape (B, 7 + K, T, Y, X)
         The channels above, on the fine grid.
     scalars : Tensor, shape (B, 4)
         log s, log t, log of the fine spacing [km] and of the fine step [min].
@@ -92,6 +94,7 @@ def features(
     horizon: Tensor,
     transform: Transform,
     origin: tuple[int, int] = (0, 0),
+    known: Tensor | None = None,
 ) -> Features:
     """Lay the coarse field out on the fine grid.
 
@@ -107,6 +110,8 @@ def features(
         The value space.
     origin : tuple of int
         Absolute place of the first fine pixel.
+    known : Tensor, shape (B, K, T t, Y sy, X sx), optional
+        From `known_maps`.
 
     Returns
     -------
@@ -123,8 +128,9 @@ def features(
         refine(transform.is_open(coarse).to(coarse.dtype), factor),
         *_phases(coarse, factor),
     )
+    maps = torch.stack(layers, dim=1)
     return Features(
-        torch.stack(layers, dim=1),
+        maps if known is None else torch.cat((maps, known), dim=1),
         scalars_of(factor, spacing, step),
         smooth[:, None],
         horizon,

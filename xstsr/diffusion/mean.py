@@ -31,13 +31,17 @@ class MeanNetwork(nn.Module):
         Widths and depths of the U-Net.
     transform : Transform
         The value space.
+    known : int
+        Number of known fine fields.
     """
 
-    def __init__(self, architecture: Architecture, transform: Transform) -> None:
+    def __init__(
+        self, architecture: Architecture, transform: Transform, known: int = 0
+    ) -> None:
         super().__init__()
         self.transform = transform
         outputs = 1 if isinstance(transform, StateTransform) else 2
-        self.network = SpaceTimeUNet(CHANNELS, outputs, 4, architecture)
+        self.network = SpaceTimeUNet(CHANNELS + known, outputs, 4, architecture)
 
     def forward(self, features: Features, coarse: Tensor, factor: Factor) -> "Means":
         """Predict the means.
@@ -45,7 +49,7 @@ class MeanNetwork(nn.Module):
         Parameters
         ----------
         features : Features
-            On the fine grid, shape (B, 7, T t, Y sy, X sx).
+            On the fine grid (T t, Y sy, X sx).
         coarse : Tensor, shape (B, T, Y, X)
             Coarse rates [mm h-1], where NaN counts as dry, or states.
         factor : tuple of int

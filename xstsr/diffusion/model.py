@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from xstsr.diffusion.denoiser import Condition, Denoiser, SigmaData
-from xstsr.diffusion.features import Factor, features
+from xstsr.diffusion.features import Factor, Features, features
 from xstsr.diffusion.guidance import guide
+from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.mean import MeanNetwork
 from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import Fresh, Schedule, initial, sampler_named
@@ -64,6 +65,8 @@ class ModelSpec:
         How it samples.
     generator : Architecture, optional
         Shape of the network that draws in one evaluation, where there is one.
+    known : tuple of KnownField
+        What it must be given of the fine grid besides the coarse field.
     """
 
     mean: Architecture = field(default_factory=Architecture)
@@ -71,6 +74,7 @@ class ModelSpec:
     transform: Transform = field(default_factory=LogTransform)
     settings: Settings = field(default_factory=Settings)
     generator: Architecture | None = None
+    known: tuple[KnownField, ...] = ()
 
 
 class Model(nn.Module):
@@ -85,10 +89,12 @@ class Model(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.mean = MeanNetwork(spec.mean, spec.transform)
-        self.denoiser = Denoiser(spec.denoiser)
+        self.mean = MeanNetwork(spec.mean, spec.transform, len(spec.known))
+        self.denoiser = Denoiser(spec.denoiser, len(spec.known))
         self.sigma_data = SigmaData()
-        self.generator = Denoiser(spec.generator) if spec.generator else None
+        self.generator = (
+            Denoiser(spec.generator, len(spec.known)) if spec.generator else None
+        )
 
     def condition(
         self,
@@ -98,6 +104,7 @@ class Model(nn.Module):
         step: Tensor,
         reach: Tensor,
         origin: tuple[int, int] = (0, 0),
+        known: Tensor | None = None,
     ) -> Condition:
         """Compute what is known before chance: features and conditional means.
 
@@ -111,15 +118,35 @@ class Model(nn.Module):
             Fine spacing [km], fine step and temporal reach [min].
         origin : tuple of int
             Absolute place of the first fine pixel.
+        known : Tensor, shape (B, K, T t, Y sy, X sx), optional
+            The fields of `ModelSpec.known`, in their units and order; one frame where
+            none changes.
 
         Returns
         -------
         Condition
         """
-        transform = self.spec.transform
-        seen = features(coarse, factor, spacing, step, reach, transform, origin)
+        seen = self.look(coarse, factor, spacing, step, reach, origin, known)
         means = self.mean(seen, coarse, factor)
-        return Condition(seen, means, transform, coarse, factor)
+        return Condition(seen, means, self.spec.transform, coarse, factor)
+
+    def look(
+        self,
+        coarse: Tensor,
+        factor: Factor,
+        spacing: Tensor,
+        step: Tensor,
+        reach: Tensor,
+        origin: tuple[int, int] = (0, 0),
+        known: Tensor | None = None,
+    ) -> Features:
+        """Lay out what the networks see; arguments as in `condition`."""
+        fields = self.spec.known
+        assert (0 if known is None else known.shape[1]) == len(fields)
+        frames = coarse.shape[1] * factor[0]
+        maps = None if known is None else known_maps(fields, known, frames)
+        transform = self.spec.transform
+        return features(coarse, factor, spacing, step, reach, transform, origin, maps)
 
     def generate(
         self, condition: Condition, noise: Tensor, amplitude: float = 1.0

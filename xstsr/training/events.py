@@ -25,7 +25,9 @@ from xstsr.diffusion.checkpoint import beside
 from xstsr.diffusion.transform import StateTransform, Transform
 from xstsr.errors import DataError
 from xstsr.files import open_variable
+from xstsr.known import Cells, Known
 from xstsr.meaning import AssumptionWarning, Meaning
+from xstsr.training.layers import Layer, check_layers, layers_on
 
 _UNIT = 0.02  # mm/h; code steps are finer than radar's own below this
 _STEPS = 6000.0
@@ -65,6 +67,8 @@ class Event:
         Of the grid.
     state : State, optional
         What the values are, if not rates of rain [mm h-1].
+    layers : tuple of Layer
+        Known fine fields, sorted by name.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Event:
     spacing_km: float
     step_minutes: float
     state: State | None = None
+    layers: tuple[Layer, ...] = ()
 
     @property
     def quantity(self) -> str:
@@ -98,17 +103,33 @@ class Event:
         )
         return decode(self.codes[box], self.state)
 
+    def known(self, at: Sequence[int], size: Sequence[int]) -> np.ndarray:
+        """Cut a box out of the known fields; shape (K, T, Y, X), or one frame."""
+        box = tuple(slice(a, a + n) for a, n in zip(at, size, strict=True))
+        timed = any(layer.timed for layer in self.layers)
+        shape = (box[0].stop - box[0].start if timed else 1, *size[1:])
+        found = np.empty((len(self.layers), *shape), np.float32)
+        for part, layer in zip(found, self.layers, strict=True):
+            part[...] = layer.values[box if layer.timed else (slice(None), *box[1:])]
+        return found
+
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the codes and the grid; 16 hexadecimal digits."""
+        """A hash of the values and the grid; 16 hexadecimal digits."""
         grid = (self.codes.shape, self.spacing_km, self.step_minutes, self.state)
         known = hashlib.sha256(repr(grid).encode())
         known.update(np.ascontiguousarray(self.codes).data)
+        for layer in self.layers:
+            known.update(str(layer.label).encode())
+            known.update(np.ascontiguousarray(layer.values).data)
         return known.hexdigest()[:16]
 
 
 def read_events(
-    sources: Sequence[Path] | Sequence[xr.DataArray], name: str | None = None
+    sources: Sequence[Path] | Sequence[xr.DataArray],
+    name: str | None = None,
+    static: Sequence[Known] = (),
+    given: Sequence[Known] = (),
 ) -> list[Event]:
     """Read fine fields as events.
 
@@ -119,11 +140,15 @@ def read_events(
         with dims time, y and x: rain in any units, or a state.
     name : str, optional
         The variable of each file; by default the only one with three dimensions.
+    static, given : sequence of DataArray or Dataset
+        Known fine fields; each event takes those that lie on its cells and steps.
 
     Raises
     ------
     DataError
         A field has infinite values or nothing but NaN, or no event was found.
+    GridError
+        No known fields lie on the cells of an event.
     """
     events = []
     for label, da in _fields(sources, name):
@@ -137,7 +162,11 @@ def read_events(
         _check_values(label, values)
         state = _state(meaning, values)
         spacing, step = meaning.spacing_km, meaning.step_minutes
-        events.append(Event(label, encode(values, state), spacing, step, state))
+        labels = {dim: plain[dim].values for dim in (meaning.y_dim, meaning.x_dim)}
+        cells = Cells(labels, meaning.time_edges, meaning.time_label)
+        layers = layers_on(cells, static, given)
+        codes = encode(values, state)
+        events.append(Event(label, codes, spacing, step, state, layers))
     if not events:
         raise DataError(
             f"cannot train on {[str(s) for s in sources]}: no field was found there. "
@@ -195,8 +224,10 @@ def check_alike(events: Sequence[Event]) -> None:
     Raises
     ------
     DataError
-        They are not all rain, nor all the same state in the same units.
+        They are not all rain, nor all the same state in the same units; or they have
+        other known fields.
     """
+    check_layers((event.name, event.layers) for event in events)
     known = {event.quantity: event.name for event in events}
     if len(known) > 1:
         told = ", ".join(f"{name!r} is {what}" for what, name in known.items())
@@ -274,10 +305,19 @@ def decode(codes: np.ndarray, state: State | None = None) -> np.ndarray:
 def save_pack(events: Sequence[Event], path: Path) -> None:
     """Write events, of any shapes, to one compressed file."""
     header = [
-        [e.name, e.spacing_km, e.step_minutes, asdict(e.state) if e.state else None]
+        [
+            e.name,
+            e.spacing_km,
+            e.step_minutes,
+            asdict(e.state) if e.state else None,
+            [layer.label for layer in e.layers],
+        ]
         for e in events
     ]
     arrays: dict[str, Any] = {f"codes{i}": e.codes for i, e in enumerate(events)}
+    for i, event in enumerate(events):
+        for j, layer in enumerate(event.layers):
+            arrays[f"known{i}_{j}"] = layer.values
     with beside(path) as side, side.open("wb") as file:
         np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
 
@@ -287,16 +327,21 @@ def load_pack(path: Path) -> list[Event]:
     try:
         with np.load(path) as pack:
             header = json.loads(str(pack["header"]))
-            # packs of rain that were written first have three columns
+            # packs that were written first have three columns, or four
+            whole = [(*row, None, ())[:4] + (*row, (), ())[4:5] for row in header]
             return [
                 Event(
                     name,
                     pack[f"codes{i}"],
                     float(spacing),
                     float(step),
-                    State(**state[0]) if state and state[0] else None,
+                    State(**state) if state else None,
+                    tuple(
+                        Layer(**known, values=pack[f"known{i}_{j}"])
+                        for j, known in enumerate(layers)
+                    ),
                 )
-                for i, (name, spacing, step, *state) in enumerate(header)
+                for i, (name, spacing, step, state, layers) in enumerate(whole)
             ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(

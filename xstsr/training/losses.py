@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xstsr.diffusion.denoiser import Condition, loss_weight
-from xstsr.diffusion.features import Features, features
+from xstsr.diffusion.features import Features
 from xstsr.diffusion.mean import multiply
 from xstsr.diffusion.model import Model
 from xstsr.diffusion.network import FOLD
@@ -46,7 +46,9 @@ def mean_loss(model: Model, batch: Batch, config: Config) -> Tensor:
     States have one mean, that of z.
     """
     transform = model.spec.transform
-    seen = features(batch.coarse, batch.factor, *condition_inputs(batch), transform)
+    seen = model.look(
+        batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
+    )
     means = model.mean(seen, batch.coarse, batch.factor)
     rate, valid = _target(batch, seen.wet, transform.rest)
     error_z = (means.z - transform.forward(rate)) ** 2 / model.sigma_data(seen.scalars)
@@ -92,7 +94,7 @@ def generator_loss(
     """
     with torch.no_grad():
         condition = model.condition(
-            batch.coarse, batch.factor, *condition_inputs(batch)
+            batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
         )
     transform, seen = model.spec.transform, condition.features
     truth, valid = _target(batch, seen.wet, transform.rest)
@@ -130,7 +132,9 @@ def _random(seed: int, step: int, rank: int) -> torch.Generator:
 @torch.no_grad()
 def residual_of(model: Model, batch: Batch) -> tuple[Condition, Tensor, Tensor]:
     """Normalised residual of a batch, with its condition and its valid pixels."""
-    condition = model.condition(batch.coarse, batch.factor, *condition_inputs(batch))
+    condition = model.condition(
+        batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
+    )
     transform = model.spec.transform
     rate, valid = _target(batch, condition.features.wet, transform.rest)
     z = transform.forward(rate)

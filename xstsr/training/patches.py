@@ -41,6 +41,8 @@ class Batch:
         (t, s, s).
     spacing, step : Tensor, shape (B,)
         Fine spacing [km] and step [min].
+    known : Tensor, shape (B, K, T t, Y s, X s), optional
+        Known fine fields, in their units; one frame where none changes.
     """
 
     fine: Tensor
@@ -48,6 +50,7 @@ class Batch:
     factor: Factor
     spacing: Tensor
     step: Tensor
+    known: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device."""
@@ -57,6 +60,7 @@ class Batch:
             self.factor,
             self.spacing.to(device),
             self.step.to(device),
+            None if self.known is None else self.known.to(device),
         )
 
 
@@ -93,6 +97,7 @@ def draw_batch(
     factor, frames, side = _draw_size(events, rng, draw)
     count = max(1, round(draw.pixels / (side * side * frames)))
     crops: list[np.ndarray] = []
+    under: list[np.ndarray] = []
     spacings: list[float] = []
     steps: list[float] = []
     misses = 0
@@ -103,8 +108,10 @@ def draw_batch(
             misses += 1
             _check_misses(misses, events, (frames, side, side))
             continue
-        crop, m, k = found
-        crops.append(_turn(crop, rng))
+        crop, known, m, k = found
+        turns, flipped = int(rng.integers(4)), bool(rng.integers(2))
+        crops.append(_turn(crop, turns, flipped))
+        under.append(_turn(known, turns, flipped))
         spacings.append(event.spacing_km * m)
         steps.append(event.step_minutes * k)
     fine = torch.from_numpy(np.stack(crops))
@@ -114,6 +121,7 @@ def draw_batch(
         factor,
         torch.tensor(spacings, dtype=torch.float32),
         torch.tensor(steps, dtype=torch.float32),
+        torch.from_numpy(np.stack(under)) if under[0].size else None,
     )
 
 
@@ -225,8 +233,11 @@ def block_means(fine: Tensor, factor: Factor) -> Tensor:
 
 def _crop(
     event: Event, frames: int, side: int, rng: np.random.Generator, draw: Draw
-) -> tuple[np.ndarray, int, int] | None:
+) -> tuple[np.ndarray, np.ndarray, int, int] | None:
     """Cut one crop, the wettest of a few places more often; None if it has no data.
+
+    With it come the known fields of its place, shape (K, frames, side, side), and the
+    numbers of pixels and frames that were averaged.
 
     The preference is by the mean rain of the whole crop, which the coarse field holds
     too: it depends on what the network is given, not on what it has to tell, so the
@@ -260,24 +271,26 @@ def _crop(
         return None
     at = places[int(rng.choice(_CANDIDATES, p=np.array(scores) / sum(scores)))]
     whole = event.values(at, (k * frames, m * side, m * side))
-    return _average(whole, k, m), m, k
+    known = event.known(at, (k * frames, m * side, m * side))
+    return _average(whole, k, m), _average(known, k, m), m, k
 
 
 def _average(values: np.ndarray, k: int, m: int) -> np.ndarray:
-    """Average k frames and m x m pixels; NaN where no pixel is valid."""
+    """Average k frames, or keep a single one, and m x m pixels; NaN without values."""
     if k == m == 1:
         return values
-    t, y, x = values.shape
-    blocks = values.reshape(t // k, k, y // m, m, x // m, m)
+    *lead, t, y, x = values.shape
+    k = min(k, t)
+    blocks = values.reshape(*lead, t // k, k, y // m, m, x // m, m)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # blocks without data are NaN
-        mean: np.ndarray = np.nanmean(blocks, axis=(1, 3, 5))
+        mean: np.ndarray = np.nanmean(blocks, axis=(-5, -3, -1))
     return mean
 
 
-def _turn(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _turn(crop: np.ndarray, turns: int, flipped: bool) -> np.ndarray:
     """Turn and flip a square crop: the networks are to prefer no direction."""
-    crop = np.rot90(crop, int(rng.integers(4)), axes=(1, 2))
-    if rng.integers(2):
-        crop = crop[:, :, ::-1]
+    crop = np.rot90(crop, turns, axes=(-2, -1))
+    if flipped:
+        crop = crop[..., ::-1]
     return np.ascontiguousarray(crop, dtype=np.float32)

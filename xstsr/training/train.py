@@ -18,9 +18,11 @@ from xstsr.diffusion.checkpoint import (
     read_header,
     save_model,
 )
+from xstsr.diffusion.known import KnownField
 from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import CheckpointError, DataError, XstsrError
+from xstsr.files import open_fields
 from xstsr.meaning import AssumptionWarning
 from xstsr.training.card import model_card
 from xstsr.training.config import Config, Draw, read_config
@@ -33,6 +35,7 @@ from xstsr.training.events import (
     read_events,
     save_pack,
 )
+from xstsr.training.layers import fit_known
 from xstsr.training.loop import Run, append
 from xstsr.training.patches import possible_factors
 from xstsr.training.validation import Case, Judge, Score, draw_cases
@@ -40,6 +43,10 @@ from xstsr.training.validation import Case, Judge, Score, draw_cases
 if TYPE_CHECKING:
     import xarray as xr
     from lightning_fabric import Fabric
+
+    from xstsr.known import Known
+
+    Source = Known | Path | str
 
 MODEL, LOG, SETTINGS = "model.safetensors", "log.csv", "config.json"
 Say = Callable[[str], object]
@@ -55,6 +62,8 @@ def train(
     t: int | Sequence[int] = (),
     start: Path | str | None = None,
     name: str | None = None,
+    static: "Source | Sequence[Source]" = (),
+    given: "Source | Sequence[Source]" = (),
     minutes: float = float("inf"),
     device: str | None = None,
     devices: int = 1,
@@ -66,8 +75,7 @@ def train(
     Parameters
     ----------
     data : DataArray, or sequence of paths or of DataArrays
-        Fine fields of rain, or of one state: NetCDF files, folders of them, packs
-        (``.npz``), or arrays.
+        Fine rain, or a state: NetCDF files, folders of them, packs (``.npz``), arrays.
     out : Path
         Folder of the run: its state, its log and, in the end, ``model.safetensors``,
         whose path `upscale` takes as ``model=``.
@@ -80,10 +88,12 @@ def train(
         Factors to train on, in place of the configuration's: one of each for a
         specialist.
     start : Path or str, optional
-        A model to fine-tune, by name or path: ``"default"``. Its architecture and value
-        space take the place of the configuration's.
+        A model to fine-tune, by name or path, whose architecture and value space hold.
     name : str, optional
         The variable, where a file has several.
+    static, given : DataArray, Dataset or path, or sequence of them
+        What `upscale` will be told of the fine grid: what stays as it is, such as
+        orography, or another variable, with times. The first that covers it counts.
     minutes : float, optional
         Stop after so long; the same call goes on from there.
     device : str, optional
@@ -93,8 +103,7 @@ def train(
     card : mapping, optional
         What the model card should say besides what is measured.
     say : callable, optional
-        Takes a line ``step,stage,loss,seconds a step`` now and then, which goes to
-        ``log.csv`` too; by default it is printed.
+        Takes the lines of ``log.csv``; by default they are printed.
 
     Returns
     -------
@@ -105,13 +114,13 @@ def train(
     ------
     XstsrError
         An option cannot be used, or Lightning Fabric is missing.
-    DataError
+    DataError, GridError
         The fields cannot be used.
     CheckpointError
         The folder holds a run with other settings or data, or there is no space.
     """
     chosen, written = _configured(config, s, t)
-    events, judged = _gathered(data, validation, name)
+    events, judged = _gathered(data, validation, name, *map(_opened, (static, given)))
     _warn_of_left_out(events, chosen.draw)
     source = None if start is None else load_model(start)
     chosen = replace(chosen, spec=_spec(chosen, events, source))
@@ -168,7 +177,11 @@ def _train(work: _Work, fabric: "Fabric") -> dict[str, int]:
 
 
 def pack_events(
-    data: "Sequence[Path | str]", target: Path, name: str | None = None
+    data: "Sequence[Path | str]",
+    target: Path,
+    name: str | None = None,
+    static: "Source | Sequence[Source]" = (),
+    given: "Source | Sequence[Source]" = (),
 ) -> None:
     """Pack fine fields into one file that `train` reads without NetCDF.
 
@@ -180,8 +193,11 @@ def pack_events(
         The pack, ``*.npz``.
     name : str, optional
         The variable, where a file has several.
+    static, given : DataArray, Dataset or path, or sequence of them
+        As in `train`; they travel in the pack.
     """
-    save_pack(read_events([Path(d) for d in data], name), target)
+    known = map(_opened, (static, given))
+    save_pack(read_events([Path(d) for d in data], name, *known), target)
 
 
 def tell(line: str) -> None:
@@ -217,12 +233,12 @@ def _configured(
 
 
 def _gathered(
-    data: Any, validation: Any, name: str | None
+    data: Any, validation: Any, name: str | None, *known: "list[Known]"
 ) -> tuple[list[Event], list[Event]]:
     """Read the events to train on and those to judge by, and compare them."""
     is_judged = not (isinstance(validation, list | tuple) and not validation)
-    events = _events(data, name)
-    judged = _events(validation, name) if is_judged else []
+    events = _events(data, name, *known)
+    judged = _events(validation, name, *known) if is_judged else []
     check_alike([*events, *judged])
     trained = {e.fingerprint for e in events} if judged else set()
     if shared := [e.name for e in judged if e.fingerprint in trained]:
@@ -235,7 +251,13 @@ def _gathered(
     return events, judged
 
 
-def _events(data: Any, name: str | None) -> list[Event]:
+def _opened(known: Any) -> "list[Known]":
+    """Open known fields in any of the forms that `train` accepts."""
+    sources = known if isinstance(known, list | tuple) else [known]
+    return [open_fields(Path(x)) if isinstance(x, str | Path) else x for x in sources]
+
+
+def _events(data: Any, name: str | None, *known: "list[Known]") -> list[Event]:
     """Gather events from all that `train` accepts."""
     if not isinstance(data, list | tuple):
         data = [data]
@@ -243,30 +265,43 @@ def _events(data: Any, name: str | None) -> list[Event]:
     packs = [p for p in paths if isinstance(p, Path) and p.suffix == ".npz"]
     others = [p for p in paths if not (isinstance(p, Path) and p.suffix == ".npz")]
     packed = [event for pack in packs for event in load_pack(pack)]
-    return packed + (read_events(others, name) if others or not packs else [])
+    read = read_events(others, name, *known) if others or not packs else []
+    return packed + read
 
 
 def _spec(config: Config, events: Sequence[Event], start: Model | None) -> ModelSpec:
     """Choose the architecture, and a value space that suits the events."""
-    spec = config.spec
+    spec, known = config.spec, fit_known(event.layers for event in events)
     if start is None:
-        spec = replace(spec, transform=fit_transform(events, spec.transform))
+        transform = fit_transform(events, spec.transform)
+        spec = replace(spec, transform=transform, known=known)
     else:
-        _check_quantity(events, start)
+        _check_fine_tunes(events, start, known)
         spec = start.spec
     if config.generator_steps and spec.generator is None:
         spec = replace(spec, generator=spec.denoiser)
     return spec
 
 
-def _check_quantity(events: Sequence[Event], start: Model) -> None:
-    """Refuse to fine-tune on another quantity than the model knows."""
-    known = start.spec.transform
-    is_state = isinstance(known, StateTransform)
-    if events[0].quantity != (known.quantity if is_state else "rain"):
+def _check_fine_tunes(
+    events: Sequence[Event], start: Model, known: tuple[KnownField, ...]
+) -> None:
+    """Refuse to fine-tune on another quantity or with other known fields."""
+    needed, given = (
+        [(f.name, f.units) for f in fields] for fields in (start.spec.known, known)
+    )
+    if needed != given:
+        raise DataError(
+            f"cannot fine-tune on {events[0].name!r}: the model was trained with the "
+            f"known fields {needed}, and {given} are given. Pass the same, by static= "
+            "and given=."
+        )
+    transform = start.spec.transform
+    is_state = isinstance(transform, StateTransform)
+    if events[0].quantity != (transform.quantity if is_state else "rain"):
         raise DataError(
             f"cannot fine-tune on {events[0].name!r}: the model knows "
-            f"{known.quantity}, and the data are {events[0].quantity}. Train from "
+            f"{transform.quantity}, and the data are {events[0].quantity}. Train from "
             "scratch, or convert the data."
         )
 

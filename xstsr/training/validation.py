@@ -293,7 +293,9 @@ def _predict(model: Model, case: Case, stage: str) -> tuple[Array, Array | None]
     """Estimate the mean, and draw an ensemble; shapes (1 or R, T, Y, X)."""
     device = model.sigma_data.coefficients.device
     batch = case.batch.to(device)
-    condition = model.condition(batch.coarse, batch.factor, *condition_inputs(batch))
+    condition = model.condition(
+        batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
+    )
     constraint = model.spec.transform.constraint
     mean = condition.means.rate[:, 0].cpu().numpy()
     if stage == "mean":
