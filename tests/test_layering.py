@@ -19,6 +19,7 @@ ARRAY_ROOMS = {
     "blocks",
     "cell_methods",
     "conserve",
+    "globe",
     "grid",
     "increments",
     "outlines",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xstsr.globe import surround
 from xstsr.graph import Source, cut, own, result_chunks, surroundings, tasks, walk
 from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.windows import Job, Tile, draw, join, needed
@@ -47,6 +48,7 @@ def upscale_blocks(
     from dask.base import tokenize
     from dask.highlevelgraph import HighLevelGraph
 
+    coarse = _surrounded(job, coarse)
     source = Source(coarse.name, coarse.chunks)
     _warn_of_chunks(job, source, coarse.dtype.itemsize)
     token = tokenize(job, coarse.name, keep_realization)
@@ -81,6 +83,7 @@ def upscale_now(job: Job, coarse: Array) -> Array:
     fields = coarse.reshape(-1, frames, rows, columns)
     shape = (job.count, len(fields), frames * t, rows * sy, columns * sx)
     fine = np.empty(shape, coarse.dtype)
+    around = _surrounded(job, fields)
     for tile in walk(job, len(fields)):
         row, column = job.plan.rows[tile.row], job.plan.columns[tile.column]
         target = fine[
@@ -90,14 +93,23 @@ def upscale_now(job: Job, coarse: Array) -> Array:
             row.core_start * sy : row.core_stop * sy,
             column.core_start * sx : column.core_stop * sx,
         ]
-        _fill(target, job, fields[tile.stream], tile)
+        _fill(target, job, around[tile.stream], tile)
     return fine.reshape(job.count, *extra, *shape[-3:])
+
+
+def _surrounded(job: Job, coarse: Any) -> Any:
+    """Lay around a field what tiles reach beyond its ends; numpy or dask."""
+    globe, beyond = job.request.globe, job.plan.beyond
+    if globe is None or beyond == ((0, 0), (0, 0)):
+        return coarse
+    return surround(coarse, globe, *beyond)
 
 
 def _fill(target: Array, job: Job, coarse: Array, tile: Tile) -> None:
     """Refine all windows of one tile into their place; shape (R, T t, y, x)."""
     plan, t = job.plan, job.request.factor[0]
     row, column = plan.rows[tile.row], plan.columns[tile.column]
+    (above, _), (left, _) = plan.beyond
     drawn: dict[int, Array] = {}
     for frames in plan.chunks:
         wanted, windows = needed(job, frames)
@@ -105,9 +117,10 @@ def _fill(target: Array, job: Job, coarse: Array, tile: Tile) -> None:
         for i in windows:
             if i not in drawn:
                 drawn[i] = draw(job, coarse[surroundings(job, i, tile)], i, tile)
-        cells = coarse[wanted.start : wanted.stop, own(row), own(column)]
-        place = slice(frames.start * t, frames.stop * t)
-        target[:, place] = join(job, frames, tile, drawn, cells)
+        place = own(row, above), own(column, left)
+        cells = coarse[wanted.start : wanted.stop, *place]
+        steps = slice(frames.start * t, frames.stop * t)
+        target[:, steps] = join(job, frames, tile, drawn, cells)
 
 
 def map_blocks(

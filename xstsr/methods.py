@@ -17,6 +17,7 @@ import numpy as np
 from xstsr import baselines
 from xstsr.devices import batch_size, in_batches, turn
 from xstsr.errors import CheckpointError, XstsrError
+from xstsr.globe import Globe
 from xstsr.memory import evaluation_bytes
 from xstsr.plan import Reach
 from xstsr.recipe import Recipe
@@ -56,6 +57,8 @@ class Request:
         Network evaluations per sample.
     device : str
         Where networks run.
+    globe : Globe or None
+        How the coarse grid closes on itself.
     """
 
     method: str
@@ -69,6 +72,7 @@ class Request:
     fingerprint: str = ""
     steps: int | None = None
     device: str = "cpu"
+    globe: Globe | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,12 @@ class Task:
         ft, fy, fx = self.request.factor
         return t * ft, y * fy, x * fx
 
+    @property
+    def globe(self) -> Globe | None:
+        """How the fine grid closes on itself."""
+        coarse = self.request.globe
+        return coarse and coarse.refined(*self.request.factor[1:])
+
 
 Method = Callable[[Task], Array]
 
@@ -130,6 +140,7 @@ def rainfarm(task: Task) -> Array:
                 realization=r,
                 steps=task.times,
                 stream=task.stream,
+                turn=task.globe.turn if task.globe else 0,
             )
             for r in task.request.realizations
         ]
@@ -250,6 +261,7 @@ def _noise(task: Task, realizations: tuple[int, ...], draw: int) -> "Tensor":
             stream=task.stream,
             draw=draw,
             origin=task.origin,
+            globe=task.globe,
             device=task.request.device,
         )
         for realization in realizations

@@ -10,6 +10,7 @@ from os import PathLike, fspath
 import numpy as np
 
 from xstsr.errors import FactorError, XstsrError
+from xstsr.globe import globe_of
 from xstsr.knowledge import check_knows
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.methods import (
@@ -48,6 +49,7 @@ def prepare(
     request = Request(
         method=method,
         factor=factor,
+        globe=globe_of(meaning.y_edges, meaning.x_edges, meaning.geometry),
         spacing_km=meaning.spacing_km / s,
         step_minutes=meaning.step_minutes / t,
         recipe=recipe or Recipe.for_factors(s, t, step=meaning.step_minutes),
@@ -96,7 +98,13 @@ def make_windows(meaning: Meaning, request: Request) -> Plan:
     """Cut the record into windows with the context that the method needs."""
     step = int(np.median(np.diff(meaning.time_edges)))
     numbers = [int(edge) // step for edge in meaning.time_edges[:-1]]
-    return make_plan(numbers, meaning.shape[1:], request.factor, _reach(request))
+    return make_plan(
+        numbers,
+        meaning.shape[1:],
+        request.factor,
+        _reach(request),
+        globe=request.globe,
+    )
 
 
 def _reach(request: Request) -> Reach:
