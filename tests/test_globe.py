@@ -1,5 +1,6 @@
 """Grids that go round the globe: no seam at the date line, neighbours across poles."""
 
+import warnings
 from functools import partial
 
 import dask.array
@@ -9,8 +10,11 @@ import torch
 import xarray as xr
 
 from tests.models import write_tiny_model
+from tests.strategies import make
+from xstsr.cf import read
 from xstsr.diffusion.noise import normal
 from xstsr.globe import Globe, globe_of, surround
+from xstsr.meaning import AssumptionWarning
 from xstsr.pipeline import plan
 from xstsr.plan import Reach, make_plan
 from xstsr.recipe import Recipe
@@ -207,3 +211,33 @@ def test_linear_interpolates_across_the_date_line_and_the_poles():
 def test_half_a_globe_has_ends():
     da = rain().isel(lon=slice(0, 8))
     assert plan(da, 2, 2, method="linear").job.request.globe is None
+
+
+# cells that are higher than wide
+
+
+def test_networks_are_told_the_longer_side_of_a_cell():
+    north = rain(36, 18).isel(lat=slice(0, 4))  # cells of 10 degrees, from 50 to 90
+    found = plan(north, 2, 2, method="linear").job.request
+    assert found.spacing_km == pytest.approx(1111.95 / 2, rel=1e-5)
+    wide = rain(18, 36).isel(lat=slice(17, 19))  # 20 degrees wide, at the equator
+    found = plan(wide, 2, 2, method="linear").job.request
+    width = 2 * 1111.95 * np.cos(np.deg2rad(2.5))
+    assert found.spacing_km == pytest.approx(width / 2, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_sides_of_cells_in_a_plane_follow_the_unit():
+    heights, widths = read(make(grid="km", shape=(2, 3, 4))).sides_km
+    np.testing.assert_allclose(heights, np.ones(3))
+    np.testing.assert_allclose(widths, np.ones(3))
+
+
+def test_cells_too_narrow_to_be_judged_warn(model):
+    da = rain(36, 18)
+    with pytest.warns(AssumptionWarning, match="is 11.5 times the shorter one"):
+        plan(da, 2, 2, model=model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the longer side")
+        plan(da.isel(lat=slice(2, -2)), 2, 2, model=model)  # up to 70 degrees
+        plan(da, 2, 2, method="linear")

@@ -27,6 +27,7 @@ from xstsr.units import to_mm, to_mm_per_hour
 from xstsr.windows import Job, Mode
 
 S_TRAINED, T_TRAINED = 25, 6
+MOST_UNEQUAL = 4.0  # longer over shorter side of a cell: benchmarks/anisotropy.py
 
 
 def prepare(
@@ -50,7 +51,7 @@ def prepare(
         method=method,
         factor=factor,
         globe=globe_of(meaning.y_edges, meaning.x_edges, meaning.geometry),
-        spacing_km=meaning.spacing_km / s,
+        spacing_km=meaning.longer_side_km / s,
         step_minutes=meaning.step_minutes / t,
         recipe=recipe or Recipe.for_factors(s, t, step=meaning.step_minutes),
         realizations=_realizations(realizations, method),
@@ -61,6 +62,7 @@ def prepare(
         device=choose_device(device) if method in NEURAL else "cpu",
     )
     _warn_beyond(request)
+    _warn_of_narrow_cells(meaning, request)
     return make_job(meaning, request, conserve)
 
 
@@ -166,6 +168,23 @@ def _warn_beyond(request: Request) -> None:
         warnings.warn(
             f"the fine grid lies beyond what the model has seen: {note}; see "
             "evaluate() before you trust it",
+            AssumptionWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_narrow_cells(meaning: Meaning, request: Request) -> None:
+    """Say where cells are more unequal in height and width than was ever judged."""
+    if request.method not in NEURAL:
+        return
+    heights, widths = meaning.sides_km
+    ratio = float(np.max(np.maximum(heights / widths, widths / heights)))
+    if ratio > MOST_UNEQUAL:
+        warnings.warn(
+            f"the longer side of some cells is {ratio:.3g} times the shorter one; the "
+            f"networks were judged up to {MOST_UNEQUAL:g}, as between 75 degrees south "
+            "and north: do not trust their texture beyond, or regrid() to cells of "
+            "equal sides",
             AssumptionWarning,
             stacklevel=4,
         )

@@ -113,8 +113,15 @@ def normal(
         Independent N(0, 1) values.
     """
     if globe is not None:
-        words = {"seed": seed, "realization": realization, "stream": stream}
-        draws = partial(normal, times, **words, draw=draw, device=device)
+        draws = partial(
+            normal,
+            times,
+            seed=seed,
+            realization=realization,
+            stream=stream,
+            draw=draw,
+            device=device,
+        )
         return _on_globe(globe, shape, origin, draws)
     (rows, columns), (y0, x0) = shape, origin
     first = x0 // 4  # one counter serves four pixels in a row

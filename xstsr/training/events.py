@@ -136,7 +136,7 @@ def read_events(
         values = plain.values * meaning.rate_factor[:, None, None]
         _check_values(label, values)
         state = _state(meaning, values)
-        spacing, step = meaning.spacing_km, meaning.step_minutes
+        spacing, step = meaning.longer_side_km, meaning.step_minutes
         events.append(Event(label, encode(values, state), spacing, step, state))
     if not events:
         raise DataError(
