@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="network evaluations")
     parser.add_argument("--degrees", type=float, default=1.0, help="for the networks")
     parser.add_argument("-s", type=int, default=2, help="factor")
-    parser.add_argument("--runs", type=int, default=4, help="of each field")
+    parser.add_argument("--runs", type=int, default=3, help="of each field")
     parser.add_argument("--frames", type=int, default=2)
     given = parser.parse_args()
     # the model warns: it knows no spacing of 50 km
