@@ -63,19 +63,16 @@ def conditioned(
 
 
 def on_equal_distances(
-    coarse: xr.DataArray, factor: tuple[int, int], m: int, protocol: Protocol
+    coarse: xr.DataArray,
+    factor: tuple[int, int],
+    m: int,
+    spacing_km: float,
+    protocol: Protocol,
 ) -> xr.DataArray:
     """Upscale on a grid of square cells, and split its pixels."""
     s, t = factor
     x = cf.read(coarse).x_dim
-    fine = upscale(
-        averaged(coarse, x, m),
-        s,
-        t,
-        realizations=protocol.realizations,
-        model=protocol.model,
-        steps=protocol.steps,
-    )
+    fine = conditioned(averaged(coarse, x, m), factor, spacing_km, protocol)
     like = upscale(coarse, s, t, method="nearest")
     split = fine.isel({x: np.arange(like.sizes[x]) // m}).assign_coords(like.coords)
     return conserve(split, coarse)
@@ -94,7 +91,7 @@ def scored(
         name: conditioned(coarse, factor, width * m**power, protocol)
         for name, power in POWER.items()
     }
-    ways["equal distance"] = on_equal_distances(coarse, factor, m, protocol)
+    ways["equal distance"] = on_equal_distances(coarse, factor, m, width * m, protocol)
     ways["linear"] = upscale(coarse, s, t, method="linear").expand_dims("realization")
     return {
         name: score_table(fine.values, truth.values, coarse.values, (t, s, s))
@@ -104,7 +101,7 @@ def scored(
 
 def main() -> None:
     """Run the command."""
-    parser = arguments(__doc__, data="val", out="anisotropy.md", realizations=4)
+    parser = arguments(__doc__, data="val", out="anisotropy.md", realizations=3)
     parser.add_argument("--factors", default="5x2,10x3")
     parser.add_argument("--heights", default="2,4", help="m: heights over widths")
     parser.add_argument("--side", type=int, default=80, help="pixels along a box")

@@ -116,15 +116,16 @@ def inside(asked: Asked) -> float:
     globe = asked.job.request.globe
     values = asked.coarse.values
     edges = asked.meaning.y_edges
-    north, south = edges[: AROUND + 1], edges[-AROUND - 1 :]
+    n = min(AROUND, globe.rows)
+    north, south = edges[: n + 1], edges[-n - 1 :]
     caps = (
-        (np.append(north[::-1], north[1:]), (AROUND, 0), slice(0, 2 * AROUND)),
-        (np.append(south, south[-2::-1]), (0, AROUND), slice(-2 * AROUND, None)),
+        (np.append(north[::-1], north[1:]), (n, 0), slice(0, 2 * n)),
+        (np.append(south, south[-2::-1]), (0, n), slice(-2 * n, None)),
     )
     jumps = []
     for y_edges, beyond, rows in caps:
         cap = surround(values, globe, beyond, (0, 0))[:, rows]
-        ring = replace(globe, rows=2 * AROUND, poles=(False, False))
+        ring = replace(globe, rows=2 * n, poles=(False, False))
         job = make_job(
             replace(asked.meaning, y_edges=y_edges),
             replace(asked.job.request, globe=ring),
