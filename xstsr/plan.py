@@ -31,9 +31,8 @@ MOST_SIDE = 1024  # fine pixels of a tile's own along one axis
 GROUP = 4  # realizations that one task draws: they share the conditional mean
 GROUP_PIXELS = 16_000_000  # fine pixels that one task gives, over all realizations
 
-Open = tuple[
-    bool, bool
-]  # whether an axis goes on before its first cell, after its last
+# whether an axis goes on before its first cell, and after its last
+Open = tuple[bool, bool]
 SHUT: Open = (False, False)
 
 
