@@ -9,12 +9,12 @@ DOCS := $(VENV)/.docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-BENCHMARKS := skill heldout seams recipe stages ablations
+BENCHMARKS := skill heldout seams recipe stages ablations anisotropy globe
 .PHONY: help demo test lint docs bench kills format clean $(BENCHMARKS)
 
 # What the benchmarks read: test/ to report, val/ to choose.
 skill heldout: DATA ?= ../shared/data/test
-seams recipe stages ablations: DATA ?= ../shared/data/val
+seams recipe stages ablations anisotropy: DATA ?= ../shared/data/val
 
 help:
 	@echo "make demo    upscale real radar rain; writes xstsr-demo/fine.zarr and fine.png"
@@ -25,6 +25,8 @@ help:
 	@echo "make skill      score the model on ../shared/data/test, with a verdict for each figure"
 	@echo "make heldout    factors never trained on against the trend of the others"
 	@echo "make seams      whether the windows of the work show in the result"
+	@echo "make anisotropy how to tell the networks of cells that are higher than wide"
+	@echo "make globe      whether a global field shows where its grid closes"
 	@echo "make recipe     what beta, L and f do, on ../shared/data/val"
 	@echo "make stages     factors beyond the model's at once and in two stages, on ../shared/data/val"
 	@echo "make ablations  train small models that lack one thing each; stop and go on as you like"

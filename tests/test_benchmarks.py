@@ -5,7 +5,17 @@ import pytest
 import torch
 import xarray as xr
 
-from benchmarks import ablations, common, heldout, recipe, seams, skill, stages
+from benchmarks import (
+    ablations,
+    anisotropy,
+    common,
+    globe,
+    heldout,
+    recipe,
+    seams,
+    skill,
+    stages,
+)
 from tests.models import tiny_model, write_tiny_model
 from tests.strategies import make
 from xstsr.diffusion.features import scalars_of
@@ -218,3 +228,35 @@ def test_variants_are_of_one_size():
         network = ablations.SpaceTimeUNet(7, 2, 4, spec.mean)
         sizes.append(sum(p.numel() for p in network.parameters()))
     assert max(sizes) < 1.02 * min(sizes)
+
+
+# narrow cells, and the globe
+
+
+def test_narrow_cells_are_scored_in_every_way(model):
+    protocol = Protocol(realizations=2, model=model)
+    found = anisotropy.scored(rain(side=24), 2, (3, 2), protocol)
+    assert set(found) == {*anisotropy.POWER, "equal distance", "linear"}
+    assert all(0 < scores["fair_crps"] < 2 for scores in found.values())
+    assert found["width"] != found["height"]
+
+
+def test_only_a_field_with_ends_shows_where_it_closes():
+    da = globe.rain(10.0, 2)
+    closed, ended = (
+        globe.measure(da, globe.Case(10.0, "linear", 2, c), 3, "default", None)
+        for c in (True, False)
+    )
+    for name in ("date line", "poles"):
+        assert closed[name] == pytest.approx(1, abs=1e-4)
+        assert ended[name] > 1.1
+    assert closed["water"] < 1e-7
+    assert globe.verdict([closed, ended]) == "reached"
+    assert globe.verdict([ended | {"taken for": "a globe"}]).startswith("missed by lin")
+
+
+def test_red_noise_is_alike_across_the_pole():
+    noise = globe.red_noise(30, 60, 40)
+    across = abs(noise[:, 0] - np.roll(noise[:, 0], 30, axis=-1)).mean()
+    inside = abs(noise[:, 10] - noise[:, 11]).mean()
+    assert across == pytest.approx(inside, rel=0.1)

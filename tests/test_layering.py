@@ -20,6 +20,7 @@ ARRAY_ROOMS = {
     "cell_methods",
     "conserve",
     "factors",
+    "globe",
     "grid",
     "increments",
     "outlines",

@@ -23,6 +23,7 @@ from xstsr.diffusion.checkpoint import load_model, read_header, save_model
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.errors import DataError, GridError, StoreError, XstsrError
 from xstsr.evaluation import Protocol
+from xstsr.known import check_stages
 from xstsr.store import to_zarr
 from xstsr.training import train
 from xstsr.training.events import (

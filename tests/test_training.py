@@ -445,7 +445,7 @@ def test_events_are_read_from_the_archive(radar_data):
         [radar_data / "val" / "mrms_us_southeast_20190610_001deg_6min.nc"]
     )
     assert events[0].step_minutes == pytest.approx(6.0)
-    assert events[0].spacing_km == pytest.approx(1.05, abs=0.02)
+    assert events[0].spacing_km == pytest.approx(1.112, abs=0.001)
 
 
 def test_crops_are_preferred_by_what_the_coarse_field_holds():

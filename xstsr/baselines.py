@@ -115,6 +115,7 @@ def rainfarm(
     realization: int,
     steps: NDArray[np.int64],
     stream: int = 0,
+    turn: int = 0,
     alpha: float | None = None,
     beta: float | None = None,
 ) -> Field:
@@ -138,6 +139,8 @@ def rainfarm(
         Which noise; equal numbers give equal noise.
     steps : ndarray of int, shape (T*t,)
         One number for each fine step, the same in every window: its start time [us].
+    turn : int
+        Pixels in x by which the noise is turned: where longitude begins on the globe.
     alpha, beta : float, optional
         Slopes of the power in wavenumber and in frequency. As `slopes` if not given.
 
@@ -171,7 +174,7 @@ def rainfarm(
         betas = betas if beta is None else np.full_like(betas, beta)
         frames = _noise(fine.shape[-2:], steps, key, factor[0], alphas, betas)
         for frame, g in zip(fine[lead], frames, strict=True):
-            frame *= np.exp(g - 0.5)
+            frame *= np.exp(np.roll(g, -turn, axis=-1) - 0.5)
     return fine
 
 

@@ -18,12 +18,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstsr import cell_methods as cm
-from xstsr.cf_axes import bounds_name
+from xstsr.cf_axes import aux_role, bounds_name
 from xstsr.cf_coords import clean, coarsened, eager, refined, wrap
 from xstsr.errors import CFError, GridError
 from xstsr.factors import Space, in_words, sides
 from xstsr.grid import refine_edges
 from xstsr.meaning import Meaning
+from xstsr.outlines import corners_from_centers
 from xstsr.times import encoding_units, from_micros, is_time, to_micros
 
 Array = NDArray[Any]
@@ -299,6 +300,7 @@ def dataset(
         values = from_micros(micros, meaning.calendar, meaning.resolution)
         _add_bounds(ds, ds_in, meaning, meaning.time_dim, values)
         ds[meaning.time_dim].attrs.pop("xstsr_label", None)
+    _add_corners(ds, ds_in, meaning)
     _add_area(ds, str(field.name), meaning, s)
     _add_grid_mapping(ds, ds_in, str(field.name), meaning)
     return complete(ds, ds_in, line, renewed=list(map(str, ds.coords)))
@@ -359,6 +361,36 @@ def _add_bounds(
     pairs = np.stack([edges[:-1], edges[1:]], axis=1)
     ds[name] = xr.Variable((dim, last), pairs, encoding={"_FillValue": None})
     ds[dim].attrs["bounds"] = name
+
+
+def _add_corners(ds: xr.Dataset, ds_in: xr.Dataset, meaning: Meaning) -> None:
+    """Give true latitude and longitude the corners of the cells, if the input does."""
+    plane = meaning.y_dim, meaning.x_dim
+    flat = {
+        aux_role(str(name), coord.variable): str(name)
+        for name, coord in ds.coords.items()
+        if set(coord.dims) == set(plane) and min(coord.shape) > 1
+    }
+    if not {"latitude", "longitude"} <= set(flat):
+        return
+    names = flat["latitude"], flat["longitude"]
+    lat, lon = (ds[name].transpose(*plane).values.astype(float) for name in names)
+    edges = meaning.y_edges, meaning.x_edges
+    # anticlockwise, whichever way the axes run
+    is_mirrored = np.prod([e[-1] - e[0] for e in edges]) < 0
+    order = [3, 2, 1, 0] if is_mirrored else [0, 1, 2, 3]
+    for name, corners in zip(names, corners_from_centers(lat, lon), strict=True):
+        before = ds_in.variables[name]
+        bounds = bounds_name(before.attrs, before.encoding)
+        source = ds_in.variables.get(bounds)
+        if bounds and source is not None and source.shape == (*before.shape, 4):
+            dims = (*plane, source.dims[-1])
+            ds[bounds] = xr.Variable(
+                dims,
+                corners[..., order].astype(source.dtype),
+                encoding={"_FillValue": None},
+            )
+            ds[name].attrs["bounds"] = bounds
 
 
 def _add_area(ds: xr.Dataset, field: str, meaning: Meaning, s: Space) -> None:

@@ -147,10 +147,14 @@ def walk(job: Job, fields: int) -> Iterator[Tile]:
 
 
 def surroundings(job: Job, window: int, tile: Tile) -> tuple[slice, slice, slice]:
-    """Coarse frames and cells of a tile of a window, with the halo."""
+    """Frames and cells of a tile of a window, in a field with its `surround`."""
     plan = job.plan
     spans = plan.windows[window], plan.rows[tile.row], plan.columns[tile.column]
-    time, y, x = (slice(span.start, span.stop) for span in spans)
+    (above, _), (left, _) = plan.beyond
+    time, y, x = (
+        slice(span.start + more, span.stop + more)
+        for span, more in zip(spans, (0, above, left), strict=True)
+    )
     return time, y, x
 
 
@@ -185,9 +189,9 @@ def fine_box(
     return groups, slice(0, 1) if shape[2] == 1 else time, y, x
 
 
-def own(span: Span) -> slice:
-    """Coarse cells of a span's own."""
-    return slice(span.core_start, span.core_stop)
+def own(span: Span, before: int) -> slice:
+    """Cells of a span's own, in a field with so many more cells before the first."""
+    return slice(span.core_start + before, span.core_stop + before)
 
 
 def gather(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xstsr.globe import surround
 from xstsr.graph import (
     Source,
     cut,
@@ -62,12 +63,14 @@ def upscale_blocks(
     from dask.base import tokenize
     from dask.highlevelgraph import HighLevelGraph
 
+    coarse = _surrounded(job, coarse)
     source = Source(coarse.name, coarse.chunks)
     _warn_of_chunks(job, source, coarse.dtype.itemsize)
     inputs: Any = [coarse]
     beside = None
     if known is not None:
-        inputs.append(dask.array.asanyarray(known))
+        _, sy, sx = job.request.factor
+        inputs.append(_surrounded(job, dask.array.asanyarray(known), sy, sx))
         beside = Source(inputs[1].name, inputs[1].chunks)
     token = tokenize(job, [array.name for array in inputs], keep_realization)
     layer = dict(tasks(job, source, token, beside, keep_realization=keep_realization))
@@ -109,6 +112,8 @@ def upscale_now(
     fields = coarse.reshape(-1, frames, rows, columns)
     shape = (job.count, len(fields), frames * t, rows * sy, columns * sx)
     fine = np.empty(shape, coarse.dtype)
+    around = _surrounded(job, fields)
+    known = None if known is None else _surrounded(job, known, sy, sx)
     for tile in walk(job, len(fields)):
         row, column = job.plan.rows[tile.row], job.plan.columns[tile.column]
         target = fine[
@@ -118,8 +123,21 @@ def upscale_now(
             row.core_start * sy : row.core_stop * sy,
             column.core_start * sx : column.core_stop * sx,
         ]
-        _fill(target, job, fields[tile.stream], tile, known, tick)
+        _fill(target, job, around[tile.stream], tile, known, tick)
     return fine.reshape(job.count, *extra, *shape[-3:])
+
+
+def _surrounded(job: Job, field: Any, sy: int = 1, sx: int = 1) -> Any:
+    """Lay around a field what tiles reach beyond its ends; numpy or dask.
+
+    A field on the fine grid has `sy` by `sx` cells for each coarse one.
+    """
+    globe, (down, across) = job.request.globe, job.plan.beyond
+    if globe is None or not any((*down, *across)):
+        return field
+    above, below = (n * sy for n in down)
+    left, right = (n * sx for n in across)
+    return surround(field, globe.refined(sy, sx), (above, below), (left, right))
 
 
 def _fill(
@@ -133,6 +151,7 @@ def _fill(
     """Refine all windows of one tile into their place; shape (R, T t, y, x)."""
     plan, t = job.plan, job.request.factor[0]
     row, column = plan.rows[tile.row], plan.columns[tile.column]
+    (above, _), (left, _) = plan.beyond
     drawn: dict[int, Array] = {}
     for frames in plan.chunks:
         wanted, windows = needed(job, frames)
@@ -146,9 +165,10 @@ def _fill(
                     beside = known[(groups, slice(None), *box)]
                 drawn[i] = draw(job, window, i, tile, beside)
                 tick()
-        cells = coarse[wanted.start : wanted.stop, own(row), own(column)]
-        place = slice(frames.start * t, frames.stop * t)
-        target[:, place] = join(job, frames, tile, drawn, cells)
+        place = own(row, above), own(column, left)
+        cells = coarse[wanted.start : wanted.stop, *place]
+        steps = slice(frames.start * t, frames.stop * t)
+        target[:, steps] = join(job, frames, tile, drawn, cells)
 
 
 def map_blocks(

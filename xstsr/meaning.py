@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from xstsr.cell_methods import CellMethod
 from xstsr.errors import CFError
 from xstsr.factors import Space, sides
-from xstsr.grid import Geometry, Label, areas_m2, refine_edges, spacing_km
+from xstsr.globe import globe_of
+from xstsr.grid import (
+    EARTH_RADIUS_M,
+    Geometry,
+    Label,
+    areas_m2,
+    centers,
+    refine_edges,
+    spacing_km,
+)
 from xstsr.units import to_mm, to_mm_per_hour
 
 if TYPE_CHECKING:
@@ -128,6 +137,28 @@ class Meaning:
         )
 
     @property
+    def sides_km(self) -> tuple[Floats, Floats]:
+        """Return heights and widths of the cells of each row, shape (Y,), in km."""
+        heights = np.abs(np.diff(self.y_edges))
+        widths = np.full(heights.shape, np.median(np.abs(np.diff(self.x_edges))))
+        unit = self.metres_per_unit / 1000
+        if self.geometry == "sphere":
+            unit = np.deg2rad(EARTH_RADIUS_M) / 1000
+            widths = widths * np.cos(np.deg2rad(centers(self.y_edges)))
+        return heights * unit, widths * unit
+
+    def longer_side_km(self, sy: int = 1, sx: int = 1) -> float:
+        """Return the longer side of a typical cell in km, which networks are told.
+
+        Parameters
+        ----------
+        sy, sx : int
+            Fine cells per cell, whose longer side it is then.
+        """
+        height, width = (float(np.median(sides)) for sides in self.sides_km)
+        return max(height / sy, width / sx)
+
+    @property
     def step_minutes(self) -> float:
         """Return the median length of the coarse steps in minutes (60 if unknown)."""
         return float(np.median(np.diff(self.time_edges)) / 60_000_000)
@@ -135,8 +166,7 @@ class Meaning:
     @property
     def wraps(self) -> bool:
         """Whether longitude goes round the globe, so that east meets west."""
-        extent = abs(float(self.x_edges[-1] - self.x_edges[0]))
-        return self.geometry == "sphere" and abs(extent - 360) < 1e-3
+        return globe_of(self.y_edges, self.x_edges, self.geometry) is not None
 
     @property
     def rate_factor(self) -> Floats:

@@ -18,6 +18,7 @@ from xstsr import baselines
 from xstsr.cluster import current_client
 from xstsr.devices import batch_size, in_batches, turn
 from xstsr.errors import CheckpointError, XstsrError
+from xstsr.globe import Globe
 from xstsr.memory import evaluation_bytes
 from xstsr.plan import Reach
 from xstsr.recipe import Recipe
@@ -59,6 +60,8 @@ class Request:
         Where networks run.
     salt : int
         Tells the networks' noise of one variable from that of another.
+    globe : Globe or None
+        How the coarse grid closes on itself.
     """
 
     method: str
@@ -73,6 +76,7 @@ class Request:
     steps: int | None = None
     device: str = "cpu"
     salt: int = 0
+    globe: Globe | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,12 @@ class Task:
         ft, fy, fx = self.request.factor
         return t * ft, y * fy, x * fx
 
+    @property
+    def globe(self) -> Globe | None:
+        """How the fine grid closes on itself."""
+        coarse = self.request.globe
+        return coarse and coarse.refined(*self.request.factor[1:])
+
 
 Method = Callable[[Task], Array]
 
@@ -137,6 +147,7 @@ def rainfarm(task: Task) -> Array:
                 realization=r,
                 steps=task.times,
                 stream=task.stream,
+                turn=task.globe.turn if task.globe else 0,
             )
             for r in task.request.realizations
         ]
@@ -273,6 +284,7 @@ def _noise(task: Task, realizations: tuple[int, ...], draw: int) -> "Tensor":
             stream=task.stream,
             draw=draw,
             origin=task.origin,
+            globe=task.globe,
             device=task.request.device,
         )
         for realization in realizations

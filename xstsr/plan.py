@@ -23,6 +23,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from xstsr.errors import PlanError
+from xstsr.globe import Ends, Globe
 
 PIXELS = 11_000_000  # fine pixels that a network sees at once: about 3.2 GB
 TILE_HALO = 30  # fine pixels: a cut further away changes a field by 0.3 % of its spread
@@ -30,6 +31,10 @@ LENGTHS = (18, 27, 36, 45, 54, 72, 90, 108, 144)  # fine frames of a window's ow
 MOST_SIDE = 1024  # fine pixels of a tile's own along one axis
 GROUP = 4  # realizations that one task draws: they share the conditional mean
 GROUP_PIXELS = 16_000_000  # fine pixels that one task gives, over all realizations
+
+# whether an axis goes on before its first cell, and after its last
+Open = tuple[bool, bool]
+SHUT: Open = (False, False)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Span:
     Parameters
     ----------
     start, stop : int
-        With the halo.
+        With the halo. Where an axis closes on itself, they lie beyond its ends.
     core_start, core_stop : int
         Without.
     """
@@ -125,6 +130,11 @@ class Plan:
         starts = range(0, self.frames, self.length)
         return [range(a, min(a + self.length, self.frames)) for a in starts]
 
+    @property
+    def beyond(self) -> tuple[Ends, Ends]:
+        """Cells before the first and after the last that tiles reach, in y and x."""
+        return _beyond(self.rows), _beyond(self.columns)
+
     def owners(self, frames: range) -> range:
         """Windows that own some of these coarse frames."""
         return self._between(frames, 0)
@@ -155,6 +165,7 @@ def make_plan(
     reach: Reach,
     *,
     pixels: int | None = None,
+    globe: Globe | None = None,
 ) -> Plan:
     """Cut a field into windows and tiles.
 
@@ -170,16 +181,20 @@ def make_plan(
         What a method needs to see.
     pixels : int, optional
         Fine pixels that may be computed together; `PIXELS` by default.
+    globe : Globe, optional
+        How the axes close on themselves.
     """
-    core, down, across = _choose(cells, factor, reach, pixels or PIXELS)
+    poles, around = (globe.poles, (True, True)) if globe else (SHUT, SHUT)
+    closed = poles, around
+    core, down, across = _choose(cells, factor, reach, pixels or PIXELS, closed)
     t, sy, sx = factor
     found = windows(frame_numbers, core, reach.frames)
     length = min(core, found[-1].core_stop)
     kept = length * t * min(down, cells[0]) * sy * min(across, cells[1]) * sx
     return Plan(
         found,
-        tiles(cells[0], sy, down, reach),
-        tiles(cells[1], sx, across, reach),
+        tiles(cells[0], sy, down, reach, poles),
+        tiles(cells[1], sx, across, reach, around),
         reach.blend,
         length,
         max(1, min(GROUP, GROUP_PIXELS // kept)),
@@ -203,7 +218,9 @@ def windows(frame_numbers: Sequence[int], core: int, halo: int) -> tuple[Span, .
     return tuple(found)
 
 
-def tiles(cells: int, s: int, pitch: int, reach: Reach) -> tuple[Span, ...]:
+def tiles(
+    cells: int, s: int, pitch: int, reach: Reach, open_ends: Open = SHUT
+) -> tuple[Span, ...]:
     """Cut an axis into tiles of `pitch` cells, the last one shorter.
 
     Parameters
@@ -214,6 +231,9 @@ def tiles(cells: int, s: int, pitch: int, reach: Reach) -> tuple[Span, ...]:
         Coarse cells of a tile's own.
     reach : Reach
         Of the method; a halo begins at a multiple of its stride.
+    open_ends : tuple of bool
+        Whether there is more before the first cell, and after the last: the axis
+        closes on itself.
 
     Examples
     --------
@@ -221,15 +241,17 @@ def tiles(cells: int, s: int, pitch: int, reach: Reach) -> tuple[Span, ...]:
     >>> [(x.start, x.core_start, x.core_stop, x.stop) for x in tiles(40, 10, 16, near)]
     [(0, 0, 16, 19), (13, 16, 32, 35), (29, 32, 40, 40)]
     """
-    if pitch >= cells:
+    if reach.pixels is None or (pitch >= cells and not any(open_ends)):
         return (Span(0, cells, 0, cells),)
-    assert reach.pixels is not None
     halo = -(-reach.pixels // s)
+    # once round and no further
+    lowest, highest = (cells * is_open for is_open in open_ends)
     found = []
     for first in range(0, cells, pitch):
         last = min(first + pitch, cells)
-        aligned = max(0, first - halo) * s // reach.stride * reach.stride
-        found.append(Span(-(-aligned // s), min(cells, last + halo), first, last))
+        aligned = max(-lowest, first - halo) * s // reach.stride * reach.stride
+        start = max(-lowest, -(-aligned // s))
+        found.append(Span(start, min(cells + highest, last + halo), first, last))
     return tuple(found)
 
 
@@ -277,6 +299,12 @@ def blend_weights(span: Span, n: int, blend: int, cells: int) -> list[float]:
     return weights
 
 
+def _beyond(spans: Sequence[Span]) -> Ends:
+    """Count the cells before the first and after the last that tiles reach."""
+    cells = spans[-1].core_stop
+    return max(-x.start for x in spans), max(x.stop - cells for x in spans)
+
+
 def _near(found: Sequence[Span], frames: range) -> range:
     """Find the windows around some frames by bisection."""
     low, high = 0, len(found)
@@ -294,12 +322,16 @@ def _near(found: Sequence[Span], frames: range) -> range:
 
 @lru_cache(maxsize=64)
 def _choose(
-    cells: tuple[int, int], factor: tuple[int, int, int], reach: Reach, pixels: int
+    cells: tuple[int, int],
+    factor: tuple[int, int, int],
+    reach: Reach,
+    pixels: int,
+    closed: tuple[Open, Open],
 ) -> tuple[int, int, int]:
     """Choose frames, rows and columns of a window's own: least is computed twice."""
     t, sy, sx = factor
-    down = _pitches(cells[0], sy, reach)
-    across = _pitches(cells[1], sx, reach)
+    down = _pitches(cells[0], sy, reach, closed[0])
+    across = _pitches(cells[1], sx, reach, closed[1])
     found = []
     for length in LENGTHS:
         core = max(length // t, 2 * reach.blend, 1)
@@ -324,17 +356,21 @@ def _choose(
     )
 
 
-def _pitches(cells: int, s: int, reach: Reach) -> list[tuple[int, int, int]]:
+def _pitches(
+    cells: int, s: int, reach: Reach, open_ends: Open
+) -> list[tuple[int, int, int]]:
     """Ways to cut an axis: (cells of a tile, its width in pixels, pixels of all).
 
     Only those are kept that compute less than every narrower one, or that compute as
     little with tiles that are a third wider.
     """
-    whole = computed(Span(0, cells, 0, cells), s, reach)
+    (frame,) = tiles(cells, s, cells, reach, open_ends)
+    whole = computed(frame, s, reach)
     ways = [(cells, whole, whole)]
     if reach.pixels is not None:
         for pitch in range(1, min(cells, -(-MOST_SIDE // s))):
-            sizes = [computed(x, s, reach) for x in tiles(cells, s, pitch, reach)]
+            cut = tiles(cells, s, pitch, reach, open_ends)
+            sizes = [computed(x, s, reach) for x in cut]
             ways.append((pitch, max(sizes), sum(sizes)))
     ways.sort(key=lambda way: (way[1], way[2], -way[0]))
     best: list[tuple[int, int, int]] = []

@@ -13,6 +13,7 @@ import numpy as np
 
 from xstsr.errors import XstsrError
 from xstsr.factors import Space, in_words, is_whole, read_factor, size_of, space_of
+from xstsr.globe import globe_of
 from xstsr.knowledge import check_knows
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.methods import (
@@ -29,6 +30,7 @@ from xstsr.units import to_mm, to_mm_per_hour
 from xstsr.windows import Job, Mode
 
 T_MOST, S_MOST = 6, 25  # what every model refines in one stage
+MOST_UNEQUAL = 4.0  # longer over shorter side of a cell: benchmarks/anisotropy.py
 
 
 def prepare(
@@ -52,7 +54,8 @@ def prepare(
     request = Request(
         method=method,
         factor=factor,
-        spacing_km=meaning.spacing_km / size,
+        globe=globe_of(meaning.y_edges, meaning.x_edges, meaning.geometry),
+        spacing_km=meaning.longer_side_km(*factor[1:]),
         step_minutes=meaning.step_minutes / t,
         recipe=recipe or Recipe.for_factors(size, t, step=meaning.step_minutes),
         realizations=_realizations(realizations, method),
@@ -64,6 +67,7 @@ def prepare(
         salt=_salt(name, method, meaning),
     )
     _warn_beyond(request)
+    _warn_of_narrow_cells(meaning, request)
     return make_job(meaning, request, conserve)
 
 
@@ -107,7 +111,13 @@ def make_windows(meaning: Meaning, request: Request) -> Plan:
     """Cut the record into windows with the context that the method needs."""
     step = int(np.median(np.diff(meaning.time_edges)))
     numbers = [int(edge) // step for edge in meaning.time_edges[:-1]]
-    return make_plan(numbers, meaning.shape[1:], request.factor, _reach(request))
+    return make_plan(
+        numbers,
+        meaning.shape[1:],
+        request.factor,
+        _reach(request),
+        globe=request.globe,
+    )
 
 
 def _reach(request: Request) -> Reach:
@@ -171,6 +181,26 @@ def _warn_beyond(request: Request) -> None:
             "evaluate() before you trust it",
             AssumptionWarning,
             stacklevel=6,
+        )
+
+
+def _warn_of_narrow_cells(meaning: Meaning, request: Request) -> None:
+    """Say where cells are more unequal in height and width than was ever judged."""
+    if request.method not in NEURAL:
+        return
+    _, sy, sx = request.factor
+    heights, widths = (
+        side / n for side, n in zip(meaning.sides_km, (sy, sx), strict=True)
+    )
+    ratio = float(np.max(np.maximum(heights / widths, widths / heights)))
+    if ratio > MOST_UNEQUAL:
+        warnings.warn(
+            f"the longer side of some cells is {ratio:.3g} times the shorter one; the "
+            f"networks were judged up to {MOST_UNEQUAL:g}, as between 75 degrees south "
+            "and north: do not trust their texture beyond, or regrid() to cells of "
+            "equal sides",
+            AssumptionWarning,
+            stacklevel=4,
         )
 
 

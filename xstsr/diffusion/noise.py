@@ -17,10 +17,14 @@ References
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from xstsr.globe import Globe
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio and sqrt(3) - 1, as in the paper
@@ -79,6 +83,7 @@ def normal(
     stream: int = 0,
     draw: int = 0,
     origin: tuple[int, int] = (0, 0),
+    globe: Globe | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Draw white noise for absolute times and pixels, whatever the window or tile.
@@ -96,6 +101,9 @@ def normal(
         ancestral sampler's steps.
     origin : tuple of int
         Absolute index of the tile's first pixel; may be negative.
+    globe : Globe, optional
+        How the grid closes on itself: what lies beyond its ends has the noise of the
+        place that it is, counted from Greenwich.
     device : torch.device or str
         Where the noise is made.
 
@@ -104,6 +112,17 @@ def normal(
     Tensor, shape (T, Y, X), float32
         Independent N(0, 1) values.
     """
+    if globe is not None:
+        draws = partial(
+            normal,
+            times,
+            seed=seed,
+            realization=realization,
+            stream=stream,
+            draw=draw,
+            device=device,
+        )
+        return _on_globe(globe, shape, origin, draws)
     (rows, columns), (y0, x0) = shape, origin
     first = x0 // 4  # one counter serves four pixels in a row
     last = (x0 + columns - 1) // 4
@@ -123,6 +142,26 @@ def normal(
     quads = _box_muller(words).movedim(0, -1).reshape(len(time), rows, -1)
     skip = x0 - 4 * first
     return quads[..., skip : skip + columns]
+
+
+def _on_globe(
+    globe: Globe,
+    shape: tuple[int, int],
+    origin: tuple[int, int],
+    draws: Callable[..., Tensor],
+) -> Tensor:
+    """Put noise together from the places on the globe that a tile covers."""
+    (rows, columns), (y0, x0) = shape, origin
+    parts = []
+    for strip in globe.strips(y0, y0 + rows):
+        start = x0 + globe.turn + (globe.opposite if strip.across else 0)
+        runs = [
+            draws((strip.count, count), origin=(strip.first, first))
+            for first, count in globe.runs(start, start + columns)
+        ]
+        part = torch.cat(runs, dim=-1)
+        parts.append(part.flip(-2) if strip.across else part)
+    return torch.cat(parts, dim=-2)
 
 
 def _box_muller(words: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ def read_events(
         values = plain.values * meaning.rate_factor[:, None, None]
         _check_values(label, values)
         state = _state(meaning, values)
-        spacing, step = meaning.spacing_km, meaning.step_minutes
+        spacing, step = meaning.longer_side_km(), meaning.step_minutes
         labels = {dim: plain[dim].values for dim in (meaning.y_dim, meaning.x_dim)}
         cells = Cells(labels, meaning.time_edges, meaning.time_label)
         layers = layers_on(cells, static, given)
