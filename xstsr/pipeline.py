@@ -62,10 +62,9 @@ def upscale(
         Fine cells per coarse cell along each axis, and fine steps per coarse step;
         the model was made for 1..25 and 1..6. Instantaneous fields (``time: point``)
         are interpolated in time, from T to (T - 1) t + 1, and refined in space.
-    realizations : int, optional
-        Fields to draw, along a leading dimension; by default one, without it.
-    seed : int
-        Of the noise. The same seed gives the same realizations.
+    realizations, seed : int, optional
+        Fields to draw, along a leading dimension, by default one without it; the same
+        seed gives the same ones.
     method : str
         ``"diffusion"``, its ``"mean"``, ``"linear"``, ``"nearest"`` or ``"rainfarm"``.
     model : str
@@ -83,8 +82,7 @@ def upscale(
     Returns
     -------
     DataArray
-        Dimensions as the input's, after ``realization``; same units; CF coordinates,
-        attributes and history.
+        Dimensions as the input's, after ``realization``; same units; CF metadata.
 
     Raises
     ------
