@@ -2,8 +2,7 @@ r"""Evaluation on known fine fields: coarsen, upscale, score, compare.
 
 The fine field is the truth; its own block means are the input. Every method is given
 the same input and scored by the same rules (`xstsr.verify`), in mm h-1 for rain.
-Domains are large and chance is slow, so `boxes` finds, by a fixed rule, the wettest
-places that radar covers fully.
+`boxes` finds, by a fixed rule, the wettest places that radar covers fully.
 """
 
 import csv

@@ -61,16 +61,14 @@ def upscale(
         Coarse rain rates, rain amounts or other means, in any convertible unit, with
         a time axis and two spatial axes. Chunked input gives chunked output, lazily.
     s : int or tuple of int
-        Fine cells per coarse cell along both axes, or (y, x); of such a pair networks
-        are told the geometric mean.
+        Fine cells per coarse cell along both axes, or (y, x).
     t : int
         Fine steps per coarse step. Instantaneous fields (``time: point``) are
         interpolated in time, from T to (T - 1) t + 1, and refined in space. Networks
         take s up to 25 and t up to 6 at once, and what is more in two stages.
-    realizations : int, optional
-        Fields to draw, along a leading dimension; by default one, without it.
-    seed : int
-        Of the noise. The same seed gives the same realizations.
+    realizations, seed : int, optional
+        Fields to draw, along a leading dimension, by default one without it; the same
+        seed gives the same ones.
     method : str
         ``"diffusion"``, its ``"mean"``, ``"linear"``, ``"nearest"`` or ``"rainfarm"``.
     model : str
@@ -88,8 +86,7 @@ def upscale(
     Returns
     -------
     DataArray
-        Dimensions as the input's, after ``realization``; same units; CF coordinates,
-        attributes and history.
+        Dimensions as the input's, after ``realization``; same units; CF metadata.
 
     Raises
     ------

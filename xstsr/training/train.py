@@ -77,8 +77,7 @@ def train(
     data : DataArray, or sequence of paths or of DataArrays
         Fine rain, or a state: NetCDF files, folders of them, packs (``.npz``), arrays.
     out : Path
-        Folder of the run: its state, its log and, in the end, ``model.safetensors``,
-        whose path `upscale` takes as ``model=``.
+        Folder of the run, where `upscale` finds its ``model=`` in the end.
     validation : DataArray, or sequence of paths or of DataArrays
         Events that are not trained on. Now and then the model is scored on them, in
         ``validation.csv``; the best weights are kept as ``best.safetensors``.
