@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 BENCHMARKS := skill heldout seams recipe stages ablations anisotropy globe
-.PHONY: help demo test lint docs bench kills format clean $(BENCHMARKS)
+.PHONY: help demo test lint docs bench speed kills format clean $(BENCHMARKS)
 
 # What the benchmarks read: test/ to report, val/ to choose.
 skill heldout: DATA ?= ../shared/data/test
@@ -22,6 +22,8 @@ help:
 	@echo "make lint    ruff check, ruff format --check, mypy --strict, codespell"
 	@echo "make docs    the documentation, its pages run, warnings as errors: docs/_build/html"
 	@echo "make bench   what conserve costs in time and memory, beside a copy of the field"
+	@echo "make speed   what upscaling costs, in ratios, with a verdict for each; writes benchmarks/speed.md"
+	@echo "             (under ten minutes on two idle cores; ARGS=--quick to see that it runs)"
 	@echo "make skill      score the model on ../shared/data/test, with a verdict for each figure"
 	@echo "make heldout    factors never trained on against the trend of the others"
 	@echo "make seams      whether the windows of the work show in the result"
@@ -66,6 +68,9 @@ docs: $(DOCS)
 
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,rounds $(ARGS)
+
+speed: $(STAMP)
+	$(BIN)/python -m benchmarks.speed --out $(or $(OUT),benchmarks/speed.md) $(ARGS)
 
 $(BENCHMARKS): $(STAMP)
 	$(BIN)/python -m benchmarks.$@ $(DATA) --out $(or $(OUT),benchmarks/$@.md) $(ARGS)

@@ -19,7 +19,7 @@ import dask
 import numpy as np
 import torch
 import xarray as xr
-from torch.utils.flop_counter import FlopCounterMode
+from xarray.backends.netCDF4_ import NetCDF4ArrayWrapper
 
 from benchmarks.clock import (
     Stopwatch,
@@ -44,7 +44,7 @@ S, T = 10, 3
 STEP = np.timedelta64(15, "m")  # of the coarse field; its cells are 10 km
 REST = "graph, metadata and the rest"
 STAGES = {
-    "reading": [(graph, "gather")],
+    "reading": [(NetCDF4ArrayWrapper, "__getitem__"), (graph, "gather")],
     "features": [(networks, "features"), (Condition, "__init__")],
     "network": [(SpaceTimeUNet, "forward")],
     "noise": [(methods, "_noise")],
@@ -133,6 +133,9 @@ def refine(da: xr.DataArray, model: str, **options: Any) -> xr.DataArray:
 
 def network_figures(given: Setting) -> Iterator[Row]:
     """Set one evaluation against the fastest convolutions of this machine."""
+    # loads hundreds of MB, which must not count for the memory of child processes
+    from torch.utils.flop_counter import FlopCounterMode
+
     sizes = given.sizes
     model = shared_model(given.model, "cpu")
     da = rain(sizes.frames, 2 * sizes.cells)

@@ -8,12 +8,14 @@ import xarray as xr
 from benchmarks import (
     ablations,
     anisotropy,
+    clock,
     common,
     globe,
     heldout,
     recipe,
     seams,
     skill,
+    speed,
     stages,
 )
 from tests.models import tiny_model, write_tiny_model
@@ -260,3 +262,69 @@ def test_red_noise_is_alike_across_the_pole():
     across = abs(noise[:, 0] - np.roll(noise[:, 0], 30, axis=-1)).mean()
     inside = abs(noise[:, 10] - noise[:, 11]).mean()
     assert across == pytest.approx(inside, rel=0.1)
+
+
+# speed
+
+
+def test_ways_are_timed_in_turn():
+    calls = []
+    ways = {name: lambda name=name: calls.append(name) for name in "ab"}
+    best = clock.in_turn(ways, 2)
+    assert calls == ["a", "b", "a", "b"]
+    assert set(best) == {"a", "b"}
+
+
+def test_seconds_count_for_the_innermost_stage(monkeypatch):
+    class Work:
+        def outer(self):
+            ticks.append(3)
+            self.inner()
+            ticks.append(1)
+
+        def inner(self):
+            ticks.append(5)
+
+    ticks = [0]
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: sum(ticks))
+    watch = clock.Stopwatch("rest")
+    with watch.run({"out": [(Work, "outer")], "in": [(Work, "inner")]}):
+        ticks.append(2)
+        Work().outer()
+    Work().inner()  # no longer watched
+    assert watch.seconds == {"rest": 2, "out": 4, "in": 5}
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "target", "verdict"),
+    [
+        (0.4, {"low": 0.5}, "0.5 or more", "missed"),
+        (0.4, {"high": 0.5}, "0.5 or less", "reached"),
+        (1.3, {"low": 0.8, "high": 1.2}, "0.8..1.2", "missed"),
+        (7.0, {}, "", ""),
+    ],
+)
+def test_speed_is_judged_by_its_target(value, limits, target, verdict):
+    row = speed.figure("speed", value, **limits)
+    assert (row["target"], row["verdict"]) == (target, verdict)
+
+
+def test_memory_of_another_process_is_measured():
+    assert 5e6 < clock.peak_bytes("this") < 1e9
+    with pytest.raises(SystemExit, match=r"no_such_module failed"):
+        clock.peak_bytes("no_such_module")
+
+
+def test_stages_are_watched_where_they_run(model, tmp_path):
+    sizes = speed.Sizes(3, 2, rounds=1)
+    shares, (around,) = speed.stage_figures(
+        speed.Setting(model, model, tmp_path, sizes)
+    )
+    assert {row["stage"] for row in shares} == {*speed.STAGES, speed.REST}
+    assert sum(row["share of the time"] for row in shares) == pytest.approx(1)
+    assert all(row["share of the time"] > 0 for row in shares)
+    assert 0 < around["value"] < 1
+
+
+def test_rain_for_timing_is_wet_everywhere():
+    assert float(speed.rain(3, 4).min()) > 0.05
