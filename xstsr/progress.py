@@ -3,6 +3,7 @@
 A bar in a terminal and in Jupyter, and nothing elsewhere: logs are not for bars.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +27,12 @@ def ticking(done: int, total: int, progress: bool | Tick | None) -> Iterator[Tic
         progress(done, total)
         yield progress
         return
-    from tqdm.auto import tqdm
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        # a notebook without ipywidgets has no bar, and need not hear of it each time
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
 
     in_notebook = "notebook" in tqdm.__mro__[1].__module__
     hidden = None if progress is None and not in_notebook else progress is False
