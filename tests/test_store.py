@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xstsr
+from benchmarks.kills import files, is_readable
 from tests.models import write_tiny_model
 from tests.runs import CALL, FACTORS, grow, rain
 from tests.strategies import make, make_dataset
@@ -44,37 +45,17 @@ def finished(tmp_path_factory):
     return path
 
 
-def chunk_files(folder: Path) -> dict[str, bytes]:
-    """All files but metadata, which hold the time at which they were made."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".z")
-    }
-
-
 def assert_same_bytes(folder: Path, other: Path) -> None:
-    ours, theirs = chunk_files(folder), chunk_files(other)
+    ours, theirs = files(folder), files(other)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
-
-
-def readable(folder: Path) -> bool:
-    """Whether any reader finds data there."""
-    for consolidated in (True, False):
-        try:
-            with xr.open_dataset(folder, engine="zarr", consolidated=consolidated):
-                return True
-        except (FileNotFoundError, KeyError, ValueError):
-            continue
-    return False
 
 
 def assert_closed(target: Path) -> None:
     """No reader finds an unfinished store, neither by its name nor where it grows."""
     journal = Journal.beside(target)
     assert not target.exists()
-    assert not any(map(readable, [journal.folder, journal.store, journal.root]))
+    assert not any(map(is_readable, [journal.folder, journal.store, journal.root]))
 
 
 # what is written
@@ -175,10 +156,10 @@ def test_bar_is_quiet_where_no_one_looks(tmp_path, capsys, progress, shown):
 
 
 def test_existing_target_is_refused(finished):
-    before = chunk_files(finished)
+    before = files(finished)
     with pytest.raises(StoreError, match=r"fine\.zarr': it exists.*resume=True"):
         to_zarr(rain(), finished, *FACTORS, **CALL)
-    assert chunk_files(finished) == before
+    assert files(finished) == before
 
 
 def test_existing_target_is_replaced_when_all_is_written(tmp_path):
@@ -214,11 +195,11 @@ CHANGES = [
 
 @pytest.mark.parametrize(("change", "told"), CHANGES)
 def test_resume_with_another_call_is_refused(finished, change, told):
-    before = chunk_files(finished)
+    before = files(finished)
     call = {"s": FACTORS[0], "t": FACTORS[1], **CALL, "resume": True} | change
     with pytest.raises(StoreError, match=told):
         to_zarr(rain(), finished, **call)
-    assert chunk_files(finished) == before
+    assert files(finished) == before
     assert not Journal.beside(finished).folder.exists()
 
 

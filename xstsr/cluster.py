@@ -230,7 +230,9 @@ def _execute_there(
                 )
             time.sleep(0.02)
     except (KilledWorker, FutureCancelledError, CommClosedError) as error:
-        raise StoreError(f"the cluster lost its workers ({error!r}).") from error
+        raise StoreError(
+            f"the cluster lost its workers or its scheduler ({error!r})."
+        ) from error
     finally:
         client.cancel(futures)
 
