@@ -31,9 +31,11 @@ from xstsr.recipe import Recipe, Taper, taper_rule
 
 FACTORS = "4x2,10x3,25x6"
 SAMPLERS = (
+    ("generator", 1),
+    ("dpm-solver++", 2),
     ("dpm-solver++", 4),
     ("dpm-solver++", 8),
-    ("dpm-solver++", 16),
+    ("dpm-solver++", 18),
     ("heun", 9),
     ("heun", 17),
     ("ddpm", 32),
@@ -143,7 +145,9 @@ def compare_samplers(events: list[Event], model: str, protocol: Protocol) -> lis
 def with_settings(model: str, path: Path, sampler: str, steps: int) -> None:
     """Write a copy of a model that samples in another way."""
     copy = load_model(model)
-    settings = replace(copy.spec.settings, sampler=sampler, steps=steps)
+    settings = replace(copy.spec.settings, steps=steps)
+    if sampler != "generator":
+        settings = replace(settings, sampler=sampler)
     copy.spec = replace(copy.spec, settings=settings)
     save_model(copy, path, read_header(model)["card"])
 
@@ -158,7 +162,14 @@ SHOWN = {
         "wet_area_ratio",
         "seam_space",
     ),
-    "sampler": ("fair_crps", "spread_skill", "log_spectral_distance"),
+    "sampler": (
+        "fair_crps",
+        "spread_skill",
+        "log_spectral_distance",
+        "temporal_spectral_distance",
+        "lag1_correlation_error",
+        "q99.9_ratio",
+    ),
 }
 TITLES = {
     "beta": "## beta, the amplitude of the noise\n",
