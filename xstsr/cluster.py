@@ -217,7 +217,10 @@ def _execute_there(
     try:
         while left:
             for future in waiting.next_batch(block=False):
-                future.result()
+                # what went well is on disk; its value, on a worker that was lost since,
+                # would be waited for in vain
+                if future.status in ("error", "cancelled"):
+                    future.result()
                 done()
                 left -= 1
             now = time.monotonic()
