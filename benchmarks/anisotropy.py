@@ -59,7 +59,7 @@ def conditioned(
         steps=protocol.steps,
     )
     request = replace(asked.job.request, spacing_km=spacing_km)
-    return run(replace(asked, job=replace(asked.job, request=request)))
+    return run(replace(asked, jobs=(replace(asked.job, request=request),)))
 
 
 def on_equal_distances(

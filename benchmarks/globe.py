@@ -92,7 +92,8 @@ def turned(da: xr.DataArray, columns: int) -> xr.DataArray:
 def with_ends(asked: Asked) -> Asked:
     """Forget that the grid closes."""
     request = replace(asked.job.request, globe=None)
-    return replace(asked, job=make_job(asked.meaning, request, asked.job.mode))
+    job = make_job(asked.meaning, request, asked.job.mode)
+    return replace(asked, jobs=(job,))
 
 
 def meridians(fine: np.ndarray, s: int) -> np.ndarray:

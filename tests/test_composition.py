@@ -103,7 +103,9 @@ def test_part_of_a_record_is_refined_as_in_the_whole(model):
     call = {"model": model, "recipe": recipe}
     whole = da.stsr.upscale(2, 8, **call)
     part = da[7:33].stsr.upscale(2, 8, **call)
-    same(part[8 * 8 : -8 * 8], whole[15 * 8 : 25 * 8])
+    a, b = part[8 * 8 : -8 * 8], whole[15 * 8 : 25 * 8]
+    # networks take another number of frames at a time, which rounds in another way
+    xr.testing.assert_allclose(a.drop_attrs(), b.drop_attrs(), rtol=1e-4, atol=1e-5)
 
 
 def test_second_stage_goes_on_from_the_first_with_other_noise(rain, model):

@@ -164,6 +164,7 @@ def test_readme_commands_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "events").mkdir()
     hourly_rain("rain.nc", 4, 5)
+    hourly_rain("rain_1.nc", 4, 5)
     hourly_rain("events/one.nc", 20, 24)
     for line in re.findall(r"^xstsr (\w+ [^|#\n]+)", shell_of_readme(), re.M):
         if line.startswith("train"):

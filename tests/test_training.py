@@ -240,10 +240,11 @@ def test_fine_tuning_adds_a_generator_and_leaves_the_rest(tmp_path):
     assert card["training steps"] == {"mean": 3, "residual": 4, "generator": 2}
     assert card["training data"] == ["rain-0"]
     assert card["cost before fine-tuning"] == read_header(old)["card"]["cost"]
-    coarse = da[:4, :8, :8].stsr.coarsen(2, 2)
-    assert coarse.stsr.upscale(2, 2, model=new, steps=1).shape == (4, 8, 8)
+    coarse = da[:4, :9, :9].stsr.coarsen(3, 2)
+    fine = coarse.stsr.upscale(3, 2, method="diffusion", model=new, steps=1)
+    assert fine.shape == (4, 9, 9)
     with pytest.raises(XstsrError, match=r"steps=1 with the model.*no generator"):
-        coarse.stsr.upscale(2, 2, model=old, steps=1)
+        coarse.stsr.upscale(3, 2, model=old, steps=1)
 
 
 def test_progress_is_shown_in_a_terminal_and_nowhere_else(tmp_path, monkeypatch):

@@ -12,10 +12,10 @@ class XstsrError(ValueError):
     >>> import xstsr
     >>> rain = xstsr.open_demo().rainfall_amount
     >>> try:
-    ...     rain.stsr.upscale(s=2.5)
+    ...     rain.stsr.upscale(s=10, method="magic")
     ... except ValueError as error:  # every XstsrError is one
-    ...     print(error)
-    cannot use s=2.5: a factor is a whole number of 1 or more, such as s=10, t=3.
+    ...     print(str(error).partition(":")[0])
+    cannot upscale with method='magic'
     """
 
 

@@ -59,13 +59,16 @@ def model_card(
         "methods": ["mean", "diffusion"] if steps["residual"] else ["mean"],
     }
     if record.factors:
-        s, t = (sorted({f[i] for f in record.factors}) for i in (0, 1))
+        s, t = (
+            sorted({*(f[i] for f in record.factors), *past.get(key, ())})
+            for i, key in enumerate(("s", "t"))
+        )
         measured |= {
             "factors": f"s in {_listed(s)}; t in {_listed(t)}",
             "s": s,
             "t": t,
-            "spacing_km": [round(v, 3) for v in record.spacing_km],
-            "step_minutes": [round(v, 3) for v in record.step_minutes],
+            "spacing_km": _range(record.spacing_km, past.get("spacing_km", ())),
+            "step_minutes": _range(record.step_minutes, past.get("step_minutes", ())),
         }
     if steps["residual"]:
         fit = model.sigma_data.coefficients.tolist()
@@ -89,6 +92,12 @@ def model_card(
     # the credits of the data are owed whatever becomes of the weights
     inherited = {key: past[key] for key in ("credits", "licence") if key in past}
     return {**inherited, **given, **measured}
+
+
+def _range(now: Sequence[float], before: Sequence[float]) -> list[float]:
+    """Give the least and the largest of two ranges."""
+    both = [*now, *before]
+    return [round(min(both), 3), round(max(both), 3)]
 
 
 def _listed(numbers: Sequence[int]) -> str:
