@@ -595,7 +595,7 @@ def test_run_killed_while_it_is_published_is_finished(
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
 
-KILLS = int(os.environ.get("XSTSR_KILLS", "4"))  # `benchmarks.kills` has twenty
+KILLS = int(os.environ.get("XSTSR_KILLS", "4"))  # `make kills` has twenty
 
 
 def test_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path, finished):
