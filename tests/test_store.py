@@ -173,12 +173,12 @@ def test_existing_target_is_replaced_when_all_is_written(tmp_path):
 @pytest.mark.parametrize("resume", [True, False])
 def test_only_stores_are_replaced(tmp_path, resume):
     """A slip of the pen must not remove a folder of other things."""
-    (tmp_path / "theses").mkdir()
-    (tmp_path / "theses" / "mine").touch()
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "mine").touch()
     call = LINEAR | {"overwrite": True, "resume": resume}
-    with pytest.raises(StoreError, match=r"overwrite .*theses': it is no Zarr store"):
-        to_zarr(rain(), tmp_path / "theses", 2, **call)
-    assert [path.name for path in tmp_path.iterdir()] == ["theses"]
+    with pytest.raises(StoreError, match=r"overwrite .*papers': it is no Zarr store"):
+        to_zarr(rain(), tmp_path / "papers", 2, **call)
+    assert [path.name for path in tmp_path.iterdir()] == ["papers"]
 
 
 CHANGES = [
@@ -595,7 +595,7 @@ def test_run_killed_while_it_is_published_is_finished(
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
 
-KILLS = int(os.environ.get("XSTSR_KILLS", "4"))  # `benchmarks.kills` has twenty
+KILLS = int(os.environ.get("XSTSR_KILLS", "4"))  # `make kills` has twenty
 
 
 def test_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path, finished):
