@@ -227,7 +227,9 @@ def test_evaluation_hands_static_fields_on(model):
 )
 def test_static_field_that_is_not_needed_is_refused(method, told):
     da = rain(grid="lat_lon")
-    with pytest.raises(XstsrError, match=rf"\['orog', 'sftlf'\]: {told}.*takes no kno"):
+    with pytest.raises(
+        XstsrError, match=rf"\['orog', 'sftlf'\]: {told}.*takes no known"
+    ):
         da.stsr.upscale(2, 1, method=method, static=beneath(da, 2))
 
 

@@ -60,10 +60,8 @@ def upscale(
     da : DataArray
         Coarse rain rates, rain amounts or other means, in any convertible unit, with
         a time axis and two spatial axes. Chunked input gives chunked output, lazily.
-    s : int or tuple of int
-        Fine cells per coarse cell along both axes, or (y, x).
-    t : int
-        Fine steps per coarse step. Instantaneous fields (``time: point``) are
+    s, t : int, or a tuple (y, x) of int for s
+        Fine cells and steps per coarse one. Instantaneous fields (``time: point``) are
         interpolated in time, from T to (T - 1) t + 1, and refined in space. Networks
         take s up to 25 and t up to 6 at once, and what is more in two stages.
     realizations, seed : int, optional

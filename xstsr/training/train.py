@@ -79,26 +79,23 @@ def train(
     out : Path
         Folder of the run, where `upscale` finds its ``model=`` in the end.
     validation : DataArray, or sequence of paths or of DataArrays
-        Events that are not trained on. Now and then the model is scored on them, in
-        ``validation.csv``; the best weights are kept as ``best.safetensors``.
+        Events to score the model on, in ``validation.csv``, now and then; the best
+        weights are kept as ``best.safetensors``.
     config : Config or Path, optional
         All numbers, or a TOML file with some of them.
     s, t : int or sequence of int
-        Factors to train on, in place of the configuration's: one of each for a
-        specialist.
+        Factors to train on, in place of the configuration's.
     start : Path or str, optional
         A model to fine-tune, by name or path, whose architecture and value space hold.
     name : str, optional
         The variable, where a file has several.
     static, given : DataArray, Dataset or path, or sequence of them
-        What `upscale` will be told of the fine grid: what stays as it is, such as
-        orography, or another variable, with times. The first that covers it counts.
-    minutes : float, optional
-        Stop after so long; the same call goes on from there.
-    device : str, optional
-        Where to train; by default a GPU where there is one.
+        What `upscale` will be told of the fine grid: orography, or another variable.
+        The first that covers it counts.
+    minutes, device : optional
+        Stop after so long; where to train, by default a GPU where there is one.
     devices : int
-        Number of GPUs, or of processes on the CPU. Each draws a batch of its own.
+        Number of GPUs, or of processes on the CPU, each with batches of its own.
     card : mapping, optional
         What the model card should say besides what is measured.
     say : callable, optional
