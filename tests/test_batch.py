@@ -177,7 +177,8 @@ def test_stopped_run_exits_3_and_goes_on(tmp_path, pieces, whole, failing, suffi
     assert done.exit_code == 0, done.output
     told = [json.loads(line) for line in done.stderr.splitlines()]
     assert told[0]["event"] == "progress"
-    assert (told[0]["done"], told[0]["total"]) == (1, 3)
+    # another thread may have ended its window after the run was stopped
+    assert 1 <= told[0]["done"] < told[0]["total"] == 3
     with xr.open_dataset(target) as made:
         expected = whole.stsr.upscale("pr", 2, 3, method="linear")
         np.testing.assert_array_equal(made.pr, expected.pr)
