@@ -54,13 +54,10 @@ def upscale(
     da : DataArray
         Coarse rain rates, rain amounts or other means, in any convertible unit, with
         a time axis and two spatial axes. Chunked input gives chunked output, lazily.
-    s : int or tuple of int
-        Fine cells per coarse cell along both axes, or (y, x); of such a pair networks
-        are told the geometric mean.
-    t : int
-        Fine steps per coarse step. Instantaneous fields (``time: point``) are
-        interpolated in time, from T to (T - 1) t + 1, and refined in space. Networks
-        take s up to 25 and t up to 6 at once, and what is more in two stages.
+    s, t : int
+        Fine cells per coarse cell along each axis, s=(5, 10) in y and x, and fine steps
+        per coarse step; networks do what is beyond 25 and 6 in two stages. Instants
+        (``time: point``) are interpolated, T to (T - 1) t + 1, and refined in space.
     realizations : int, optional
         Fields to draw, along a leading dimension; by default one, without it.
     seed : int
