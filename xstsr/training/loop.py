@@ -99,7 +99,7 @@ class Run:
         open_ = (
             name for name, end in zip(STAGES, ends, strict=True) if self.step < end
         )
-        return next(open_, self._last)
+        return next(open_, self.trained)
 
     @property
     def steps(self) -> dict[str, int]:
@@ -121,11 +121,6 @@ class Run:
         c = self.config
         lengths = (c.mean_steps, c.residual_steps, c.generator_steps)
         return dict(zip(STAGES, lengths, strict=True))
-
-    @property
-    def _last(self) -> str:
-        """The last stage that has any steps."""
-        return [name for name, length in self._lengths.items() if length][-1]
 
     def go(
         self,
