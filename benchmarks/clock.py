@@ -98,9 +98,10 @@ def convolution_peak(rounds: int) -> float:
 def peak_bytes(*arguments: str) -> int:
     """Run a command of Python in a process of its own; its peak resident memory."""
     code = (
-        "import resource, runpy, sys; sys.argv = sys.argv[1:];"
+        "import runpy, sys; from benchmarks.clock import own_peak_bytes;"
+        "sys.argv = sys.argv[1:];"
         "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(own_peak_bytes())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -110,8 +111,19 @@ def peak_bytes(*arguments: str) -> int:
     )
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(done.stdout.split()[-1]) * unit
+    return int(done.stdout.split()[-1])
+
+
+def own_peak_bytes() -> int:
+    """Peak resident memory of this process, without that of the one it came from."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except OSError:  # not Linux
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def machine() -> str:

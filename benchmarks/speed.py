@@ -312,31 +312,25 @@ def dry_figure(
 
 
 def growth_figures(given: Setting) -> Iterator[Row]:
-    """Compare the time of a fine pixel over lengths and sizes, with a tiny model."""
-    sizes, few = given.sizes, {"steps": 2}
+    """Compare the time of a fine pixel over lengths and sizes."""
+    sizes, model = given.sizes, given.model
     fields = {f"{n} steps": rain(n, 10) for n in sizes.lengths}
-    yield from flat_figure("over", fields, given.tiny, sizes.rounds, few)
+    yield from flat_figure(fields, model, sizes.rounds)
     fields = {f"{S * n} x {S * n} pixels": rain(10, n) for n in sizes.sides}
-    yield from flat_figure("over", fields, given.tiny, 1, few)
+    yield from flat_figure(fields, model, 1)
 
 
 def flat_figure(
-    word: str,
-    fields: dict[str, xr.DataArray],
-    model: str,
-    rounds: int,
-    options: dict[str, Any],
+    fields: dict[str, xr.DataArray], model: str, rounds: int
 ) -> Iterator[Row]:
     """Tell the time of a pixel in each field over that in the first."""
-    refine(next(iter(fields.values()))[:2], model, **options)
-    ways = {
-        name: lambda da=da: refine(da, model, **options) for name, da in fields.items()
-    }
+    refine(next(iter(fields.values()))[:2], model)
+    ways = {name: lambda da=da: refine(da, model) for name, da in fields.items()}
     best = in_turn(ways, rounds)
     first, *others = fields
     usual = best[first] / fields[first].size
     for name in others:
-        told = f"time of a pixel: {name} {word} {first}"
+        told = f"time of a pixel: {name} over {first}"
         ratio = best[name] / fields[name].size / usual
         yield figure(told, ratio, low=0.8, high=1.2)
 

@@ -17,6 +17,7 @@ from xstsr.diffusion.checkpoint import read_header
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import DataError, GridError, XstsrError
+from xstsr.memory import BYTES_PER_PIXEL
 from xstsr.store import to_zarr
 from xstsr.training import train
 from xstsr.training.events import load_pack, read_events, save_pack
@@ -96,7 +97,7 @@ def test_windows_and_tiles_are_told_their_part(model, monkeypatch):
     coarse = make(values + 270, kind="state", name="tas", grid="metres", step=HOUR)
     rain = make(values, grid="metres", step=HOUR).stsr.upscale(4, 1, method="nearest")
     monkeypatch.setitem(methods.METHODS, "diffusion", lambda task: task.known[:, 0])
-    monkeypatch.setattr("xstsr.plan.PIXELS", 28 * 112 * 112)
+    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 28 * 112 * 112)
     options = {"model": model, "given": rain, "conserve": "none"}
     plan = coarse.stsr.plan(4, 1, **options).job.plan
     assert len(plan.windows) > 1

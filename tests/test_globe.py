@@ -15,6 +15,7 @@ from xstsr.cf import read
 from xstsr.diffusion.noise import normal
 from xstsr.globe import Globe, globe_of, surround
 from xstsr.meaning import AssumptionWarning
+from xstsr.memory import BYTES_PER_PIXEL
 from xstsr.pipeline import plan
 from xstsr.plan import Reach, make_plan
 from xstsr.recipe import Recipe
@@ -174,7 +175,7 @@ def test_rolling_the_longitude_rolls_what_networks_make(model, method):
 @pytest.mark.parametrize("method", ["linear", "diffusion", "rainfarm"])
 @pytest.mark.parametrize("pixels", [6_000_000, 120_000])
 def test_chunks_do_not_change_a_global_field(model, method, pixels, monkeypatch):
-    monkeypatch.setattr("xstsr.plan.PIXELS", pixels)
+    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * pixels)
     da = rain(columns=24)
     options = {"method": method}
     options |= {"model": model, "recipe": NEAR} if method == "diffusion" else {}

@@ -24,7 +24,7 @@ from xstsr.errors import (
     XstsrError,
 )
 from xstsr.meaning import AssumptionWarning
-from xstsr.memory import CostWarning
+from xstsr.memory import BYTES_PER_PIXEL, CostWarning
 
 ALL = ("diffusion", "mean", "linear", "nearest", "rainfarm")
 NEURAL = ("diffusion", "mean")
@@ -259,11 +259,22 @@ def test_tiles_agree_with_the_whole(model, monkeypatch):
     da = rain(frames=2, rows=40, columns=40)
     options = {"method": "mean", "model": model}
     whole = da.stsr.upscale(8, 1, **options)
-    monkeypatch.setattr("xstsr.plan.PIXELS", 28 * 224 * 224)
+    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 28 * 224 * 224)
     preview = da.stsr.plan(8, 1, **options)
     assert len(preview.job.plan.rows) > 1
     tiled = da.stsr.upscale(8, 1, **options)
     np.testing.assert_allclose(tiled, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_tiles_of_the_bundled_model_agree_with_the_whole(monkeypatch):
+    """To less than a hundredth of what one realization differs from another."""
+    da = rain(frames=2, rows=40, columns=40)
+    drawn = da.stsr.upscale(8, 1, realizations=2, device="cpu")
+    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 12 * 224 * 224)
+    assert len(da.stsr.plan(8, 1).job.plan.rows) > 1
+    tiled = da.stsr.upscale(8, 1, device="cpu")
+    apart = float(drawn.std("realization").mean())
+    assert float(np.sqrt(((tiled - drawn[0]) ** 2).mean())) < 0.01 * apart
 
 
 def test_networks_run_where_it_rains(model, monkeypatch):
@@ -271,7 +282,7 @@ def test_networks_run_where_it_rains(model, monkeypatch):
     da = xr.zeros_like(rain(frames=2, rows=26, columns=26))
     da[:, 3:6, 20:23] = 2.0
     options = {"model": model, "steps": 2}
-    monkeypatch.setattr("xstsr.plan.PIXELS", 28 * 112 * 112)
+    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 28 * 112 * 112)
     plan = da.stsr.plan(8, 1, **options).job.plan
     drawn = []
     condition = methods._condition

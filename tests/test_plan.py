@@ -132,7 +132,8 @@ def sizes(plan, factor):
 def test_windows_and_tiles_fit(cells, s, t, frames):
     near = Reach(frames, 30, 16)
     plan = make_plan(range(200), cells, (t, s, s), near)
-    assert np.prod([float(n) for n in sizes(plan, (t, s, s))]) <= plans.PIXELS
+    most = plans.WORKING_SET / near.bytes_per_pixel
+    assert np.prod([float(n) for n in sizes(plan, (t, s, s))]) <= most
     assert plan.blend == 1
 
 

@@ -214,6 +214,26 @@ def test_generator_draws_in_one_step_and_keeps_nearly_the_coarse_field():
     torch.testing.assert_close(means, coarse[0, 0], rtol=0.15, atol=0.02)
 
 
+def test_generator_needs_the_mean_only_where_the_amplitude_is_changed(monkeypatch):
+    model = tiny_model(spec=replace(SPEC, generator=SPEC.denoiser))
+    one = torch.ones(1)
+    condition = model.condition(torch.ones(1, 1, 2, 2), (2, 4, 4), one, one, one)
+    noise = normal(np.arange(2), (8, 8), seed=1)[None, None]
+
+    def draw(amplitude):
+        return model.generate(condition, noise, amplitude)
+
+    usual, wide = draw(1.0), draw(1.5)
+    mean = condition.means.z
+    inner = (wide - mean).std() / (usual - mean).std()
+    assert 1.2 < inner < 1.8
+    monkeypatch.setattr(model.mean, "forward", None)
+    condition = model.condition(torch.ones(1, 1, 2, 2), (2, 4, 4), one, one, one)
+    assert torch.equal(draw(1.0), usual)
+    with pytest.raises(TypeError):
+        draw(1.5)
+
+
 def test_one_step_without_a_generator_is_refused():
     model = tiny_model()
     one = torch.ones(1)

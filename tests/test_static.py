@@ -24,6 +24,7 @@ from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.errors import DataError, GridError, StoreError, XstsrError
 from xstsr.evaluation import Protocol
 from xstsr.known import check_stages
+from xstsr.memory import BYTES_PER_PIXEL
 from xstsr.store import to_zarr
 from xstsr.training import train
 from xstsr.training.events import (
@@ -156,7 +157,7 @@ def test_static_field_reaches_its_pixels(model, s, margin, grid, flips, chunks, 
 def test_tiles_get_their_own_part(model, probe, monkeypatch, lazy):
     da = rain(frames=2, rows=40, columns=30)
     under = beneath(da, 8).chunk(y=50, x=70)
-    monkeypatch.setattr("xstsr.plan.PIXELS", 28 * 224 * 224)
+    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 28 * 224 * 224)
     source = da.chunk(time=1, y=7) if lazy else da
     preview = source.stsr.plan(8, 1, model=model, static=under, **probe)
     assert len(preview.job.plan.rows) * len(preview.job.plan.columns) > 1

@@ -203,15 +203,6 @@ def test_stages_follow_each_other_and_each_trains_one_network(tmp_path):
     assert run.step == run.total == 9
 
 
-def test_generator_starts_as_the_denoiser(tmp_path):
-    config = replace(CONFIG, spec=DRAWS_AT_ONCE, generator_steps=2)
-    run = Run(config, tmp_path)
-    run.go([event(0)], until=7, report=lambda line: None)
-    denoiser = run.average.denoiser.state_dict()
-    for name, value in run.model.generator.state_dict().items():
-        assert torch.equal(value, denoiser[name]), name
-
-
 def test_generator_learns_to_draw(tmp_path):
     losses = []
     config = replace(
@@ -220,7 +211,7 @@ def test_generator_learns_to_draw(tmp_path):
         mean_steps=20,
         residual_steps=0,
         generator_steps=60,
-        generator_rate=3e-3,
+        rate=3e-3,
     )
     run = Run(config, tmp_path)
     run.go([event(0)], every=20, report=lambda line: losses.append(line.split(",")[2]))

@@ -19,7 +19,7 @@ from xstsr.cluster import current_client
 from xstsr.devices import batch_size, in_batches, turn
 from xstsr.errors import CheckpointError, XstsrError
 from xstsr.globe import Globe
-from xstsr.memory import evaluation_bytes
+from xstsr.memory import BYTES_PER_PIXEL, BYTES_PER_PIXEL_AT_ONCE, evaluation_bytes
 from xstsr.plan import Reach
 from xstsr.recipe import Recipe
 
@@ -77,6 +77,22 @@ class Request:
     device: str = "cpu"
     salt: int = 0
     globe: Globe | None = None
+
+    @property
+    def amplitude(self) -> float:
+        """Amplitude of the noise over the rule's."""
+        t, sy, sx = self.factor
+        return self.recipe.amplitude((sy * sx) ** 0.5, t)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether one evaluation of the generator is all the work there is."""
+        return (self.method, self.steps, self.amplitude) == ("diffusion", 1, 1.0)
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory that a network takes for a fine pixel."""
+        return BYTES_PER_PIXEL_AT_ONCE if self.is_direct else BYTES_PER_PIXEL
 
 
 @dataclass(frozen=True)
@@ -187,22 +203,23 @@ def diffusion(task: Task) -> Array:
                 for r, k in pairs
             ]
         )
-    amplitude = request.recipe.amplitude(_size(request), request.factor[0])
     with turn(request.device), torch.inference_mode():
         model, condition = _condition(task)
+        if not request.is_direct:
+            _ = condition.means  # once for all realizations
 
         def sample(batch: slice) -> None:
             noise = partial(_noise, task, request.realizations[batch])
             fields = model.sample(
                 _repeated(condition, batch.stop - batch.start),
                 noise(0),
-                amplitude=amplitude,
+                amplitude=request.amplitude,
                 steps=request.steps,
                 fresh=noise,
             )
             drawn[batch] = fields[:, 0].cpu().numpy()
 
-        each = evaluation_bytes(math.prod(task.shape))
+        each = evaluation_bytes(math.prod(task.shape), request.bytes_per_pixel)
         in_batches(len(drawn), batch_size(request.device, len(drawn), each), sample)
     return drawn
 
@@ -304,12 +321,6 @@ def _repeated(known: Any, count: int) -> Any:
     for name, value in vars(known).items():
         object.__setattr__(twin, name, _repeated(value, count))
     return twin
-
-
-def _size(request: Request) -> float:
-    """One spatial factor, the geometric mean of the two."""
-    _, sy, sx = request.factor
-    return float((sy * sx) ** 0.5)
 
 
 def _condition(task: Task) -> "tuple[Model, Condition]":

@@ -24,8 +24,9 @@ from itertools import groupby
 
 from xstsr.errors import PlanError
 from xstsr.globe import Ends, Globe
+from xstsr.memory import BYTES_PER_PIXEL
 
-PIXELS = 11_000_000  # fine pixels that a network sees at once: about 3.2 GB
+WORKING_SET = 3_200_000_000  # bytes that a network takes at once, about
 TILE_HALO = 30  # fine pixels: a cut further away changes a field by 0.3 % of its spread
 LENGTHS = (18, 27, 36, 45, 54, 72, 90, 108, 144)  # fine frames of a window's own
 MOST_SIDE = 1024  # fine pixels of a tile's own along one axis
@@ -72,11 +73,14 @@ class Reach:
         Fine pixels of context around a tile; None for methods that need whole frames.
     stride : int
         Fine pixels of a pixel of the lowest level, to whose multiples tiles are padded.
+    bytes_per_pixel : int
+        Memory that a fine pixel takes.
     """
 
     frames: int
     pixels: int | None = None
     stride: int = 1
+    bytes_per_pixel: int = BYTES_PER_PIXEL
 
     @property
     def blend(self) -> int:
@@ -180,13 +184,15 @@ def make_plan(
     reach : Reach
         What a method needs to see.
     pixels : int, optional
-        Fine pixels that may be computed together; `PIXELS` by default.
+        Fine pixels that may be computed together; by default those that the working
+        set holds.
     globe : Globe, optional
         How the axes close on themselves.
     """
     poles, around = (globe.poles, (True, True)) if globe else (SHUT, SHUT)
     closed = poles, around
-    core, down, across = _choose(cells, factor, reach, pixels or PIXELS, closed)
+    most = pixels or WORKING_SET // reach.bytes_per_pixel
+    core, down, across = _choose(cells, factor, reach, most, closed)
     t, sy, sx = factor
     found = windows(frame_numbers, core, reach.frames)
     length = min(core, found[-1].core_stop)

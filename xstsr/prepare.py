@@ -124,14 +124,19 @@ def _reach(request: Request) -> Reach:
     """How far the method looks."""
     if request.method not in NEURAL:
         return REACH[request.method](request.factor)
-    from xstsr.diffusion.checkpoint import read_header
+    from xstsr.diffusion.checkpoint import read_spec
 
-    spec = read_header(request.model)["spec"]
-    networks = [spec[k] for k in ("mean", "denoiser", "generator") if spec.get(k)]
-    strides = [2 ** len(network["widths"]) for network in networks]
+    spec = read_spec(request.model)
     # beyond the reach of attention, one frame for the convolutions in time
     frames = request.recipe.context // 2 + 1
-    return Reach(frames, max(TILE_HALO, *strides), max(strides))
+    stride = max(spec.mean.stride, spec.denoiser.stride)
+    halo = max(TILE_HALO, stride)
+    if request.is_direct and spec.generator is not None:
+        stride = spec.generator.stride
+        halo = max(TILE_HALO, 3 * stride)
+        if not spec.generator.temporal:
+            frames = min(frames, -(-spec.generator.frames // request.factor[0]))
+    return Reach(frames, halo, stride, request.bytes_per_pixel)
 
 
 def limits_of(model: str | PathLike[str], method: str) -> tuple[int, int]:

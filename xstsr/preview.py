@@ -15,7 +15,9 @@ from xstsr.plan import Span
 from xstsr.windows import Job
 
 COPIES = 5  # measured peak of drawing, blending and conserving, in chunks
-PIXELS_PER_SECOND = 700_000  # one evaluation on two CPU cores, float32; order of size
+# one evaluation on two CPU cores, float32, of a diffusion network and of a generator;
+# orders of size
+PIXELS_PER_SECOND, PIXELS_PER_SECOND_AT_ONCE = 700_000, 3_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,10 @@ class Preview:
         """Memory that one realization takes on the device of the network."""
         if self.job.request.method not in NEURAL:
             return 0
-        return evaluation_bytes(math.prod(self.tile))
+        return max(
+            evaluation_bytes(math.prod(_tile(job)), job.request.bytes_per_pixel)
+            for job in self.jobs
+        )
 
     @property
     def window_bytes(self) -> int:
@@ -246,6 +251,8 @@ def _seconds(job: Job) -> float:
         return 0.0
     cells = (sum(span.stop - span.start for span in spans) for spans in _spans(job))
     pixels = math.prod(n * f for n, f in zip(cells, request.factor, strict=True))
+    if request.is_direct:
+        return pixels * job.count / PIXELS_PER_SECOND_AT_ONCE
     drawn = job.count if request.method == "diffusion" else 0
     evaluations = len(job.groups) + drawn * (request.steps or 0)
     return pixels * evaluations / PIXELS_PER_SECOND

@@ -208,9 +208,8 @@ def fingerprint(name: Name = "default") -> str:
 @torch.inference_mode(False)
 def _load(path: Path, changed: int, device: str) -> Model:
     """Build and fill a model; `changed` renews the cache when the file does."""
-    header = read_header(str(path))
     try:
-        model = Model(_spec(header["spec"]))
+        model = Model(read_spec(str(path)))
         SAMPLERS[model.spec.settings.sampler]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -230,6 +229,11 @@ def _load(path: Path, changed: int, device: str) -> Model:
         ) from error
     model.requires_grad_(False).eval()
     return model.to(device)
+
+
+def read_spec(name: Name) -> ModelSpec:
+    """Read what a model was built from, without its weights."""
+    return _spec(read_header(name)["spec"])
 
 
 def _spec(fields: Mapping[str, Any]) -> ModelSpec:

@@ -11,7 +11,9 @@ References
    models. arXiv 2206.00364.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -96,14 +98,17 @@ class Denoiser(nn.Module):
 
 
 class Condition:
-    """What the denoiser knows: everything that does not depend on the noise.
+    """What is known before chance: everything that does not depend on the noise.
+
+    The means are computed when they are first asked for: the denoiser starts from them,
+    the generator does without.
 
     Parameters
     ----------
     features : Features
         The coarse field on the fine grid.
-    means : Means
-        The conditional means.
+    mean : callable
+        Takes features, coarse field and factor, and gives the conditional means.
     transform : Transform
         The value space.
     coarse : Tensor, shape (B, T, Y, X)
@@ -115,19 +120,31 @@ class Condition:
     def __init__(
         self,
         features: Features,
-        means: Means,
+        mean: Callable[[Features, Tensor, Factor], Means],
         transform: Transform,
         coarse: Tensor,
         factor: Factor,
     ) -> None:
-        self.means = means
+        self.features = features
         self.coarse = coarse
         self.factor = factor
-        parts = (features.maps, means.z, transform.forward(means.rate))
-        self.maps = torch.cat(parts, dim=1)
+        self._mean = mean
+        self._transform = transform
+
+    @cached_property
+    def means(self) -> Means:
+        """The conditional means."""
+        return self._mean(self.features, self.coarse, self.factor)
+
+    @cached_property
+    def maps(self) -> Tensor:
+        """Features and means, as channels."""
+        rate = self._transform.forward(self.means.rate)
+        maps = torch.cat((self.features.maps, self.means.z, rate), dim=1)
         # views, so that nothing is held twice
-        shared = self.maps[:, : features.maps.shape[1]]
-        self.features = replace(features, maps=shared)
+        shared = maps[:, : self.features.maps.shape[1]]
+        self.features = replace(self.features, maps=shared)
+        return maps
 
 
 def loss_weight(sigma: Tensor) -> Tensor:

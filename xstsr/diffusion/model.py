@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xstsr.diffusion.denoiser import Condition, Denoiser, SigmaData
 from xstsr.diffusion.features import Factor, Features, features
+from xstsr.diffusion.generator import Generator
 from xstsr.diffusion.guidance import guide
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.mean import MeanNetwork
@@ -20,8 +21,6 @@ from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import Fresh, Schedule, initial, sampler_named
 from xstsr.diffusion.transform import LogTransform, Transform
 from xstsr.errors import XstsrError
-
-GENERATOR_LEVEL = 2.0  # the noise level that a generator takes its white noise for
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Settings(Schedule):
         Noise level below which estimates are made to agree with the coarse field; 0
         never.
     spread, generator_spread : float
-        Factors on sigma_data for the samplers and for the generator, chosen on
+        Factors on sigma_data for the samplers, and on the generator's noise, chosen on
         validation data: few steps and short training draw residuals a little too small.
     """
 
@@ -93,7 +92,7 @@ class Model(nn.Module):
         self.denoiser = Denoiser(spec.denoiser, len(spec.known))
         self.sigma_data = SigmaData()
         self.generator = (
-            Denoiser(spec.generator, len(spec.known)) if spec.generator else None
+            Generator(spec.generator, len(spec.known)) if spec.generator else None
         )
 
     def condition(
@@ -106,7 +105,7 @@ class Model(nn.Module):
         origin: tuple[int, int] = (0, 0),
         known: Tensor | None = None,
     ) -> Condition:
-        """Compute what is known before chance: features and conditional means.
+        """Lay out what is known before chance: features, and means where they serve.
 
         Parameters
         ----------
@@ -127,8 +126,8 @@ class Model(nn.Module):
         Condition
         """
         seen = self.look(coarse, factor, spacing, step, reach, origin, known)
-        means = self.mean(seen, coarse, factor)
-        return Condition(seen, means, self.spec.transform, coarse, factor)
+        mean = self.mean.__call__
+        return Condition(seen, mean, self.spec.transform, coarse, factor)
 
     def look(
         self,
@@ -178,12 +177,11 @@ class Model(nn.Module):
                 "generator, and one evaluation of its denoiser gives the mean of all "
                 "realizations. Pass steps=4 or more, or method='mean'."
             )
-        level = torch.full((len(noise),), GENERATOR_LEVEL, device=noise.device)
-        x_t = initial(noise, [GENERATOR_LEVEL])
-        residual = self.generator(x_t, level, condition)
-        spread = amplitude * self.spec.settings.generator_spread
-        width = self.sigma_data(condition.features.scalars) * spread
-        z = condition.means.z + width * residual
+        white = noise * self.spec.settings.generator_spread
+        width = self.sigma_data(condition.features.scalars)
+        z = self.generator(white, condition.features, width)
+        if amplitude != 1:
+            z = condition.means.z + amplitude * (z - condition.means.z)
         return guide(z, condition.coarse, condition.factor, self.spec.transform)
 
     def sample(
@@ -224,11 +222,12 @@ class Model(nn.Module):
         """
         chosen = self.spec.settings
         steps = chosen.steps if steps is None else steps
-        transform, mean = self.spec.transform, condition.means.z
+        transform = self.spec.transform
+        if steps == 1 and amplitude > 0:
+            return transform.inverse(self.generate(condition, noise, amplitude))
+        mean = condition.means.z
         if amplitude == 0:
             return transform.inverse(mean)  # nothing is left to chance
-        if steps == 1:
-            return transform.inverse(self.generate(condition, noise, amplitude))
         sampler = sampler_named(chosen.sampler)
         sigmas = sampler.levels(steps, chosen)
         drawn_for = condition.features.scalars

@@ -1,7 +1,8 @@
 r"""The space-time U-Net that serves every factor.
 
 Input and output live on the fine grid, (batch, channel, time, y, x). The first step
-folds 2 x 2 pixels into channels, and all levels below work on (2+1)-D convolutions: one
+folds 2 x 2 pixels or more into channels, and all levels below work on (2+1)-D
+convolutions: one
 over space within a frame, one over time at a pixel. Frames are an axis of any length:
 temporal attention speaks in minutes, not in positions. The factor, the physical spacing
 and the step modulate every block (FiLM), so one set of weights serves all of them.
@@ -26,7 +27,6 @@ from xstsr.diffusion.attention import ChannelNorm, TemporalAttention, WindowAtte
 from xstsr.diffusion.features import Features
 
 Layer = TypeVar("Layer", bound=nn.Module)
-FOLD = 2  # pixels folded into channels at the door, per side
 # values that pass through a block together: 8 MiB stay in a CPU's cache, and a GPU
 # wants more to do at a time
 SLAB, SLAB_GPU = 1 << 21, 1 << 26
@@ -40,7 +40,7 @@ class Architecture:
     ----------
     widths : tuple of int
         Channels per level; each level halves the resolution of the one above.
-    blocks : int
+    blocks : int or tuple of int
         Residual blocks per level, on the way down and again on the way up.
     temporal : tuple of int
         Levels with temporal attention.
@@ -48,18 +48,36 @@ class Architecture:
         Side of the spatial attention window at the lowest level; 0 for none.
     embedding : int
         Width of the embedded scalars.
+    fold : int
+        Pixels, per side, that become channels at the door.
+    door : int
+        Side of the first convolution.
     """
 
     widths: tuple[int, ...] = (48, 96, 128, 192)
-    blocks: int = 2
+    blocks: int | tuple[int, ...] = 2
     temporal: tuple[int, ...] = (2, 3)
     window: int = 4
     embedding: int = 128
+    fold: int = 2
+    door: int = 3
 
     @property
     def stride(self) -> int:
         """Fine pixels per pixel of the lowest level."""
-        return int(FOLD * 2 ** (len(self.widths) - 1))
+        return int(self.fold * 2 ** (len(self.widths) - 1))
+
+    @property
+    def frames(self) -> int:
+        """Fine frames to either side that convolutions look at."""
+        return 2 * sum(self.depths) - self.depths[-1]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Residual blocks of each level."""
+        if isinstance(self.blocks, int):
+            return (self.blocks,) * len(self.widths)
+        return self.blocks
 
 
 class ResidualBlock(nn.Module):
@@ -158,7 +176,8 @@ class SpaceTimeUNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(scalars, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU()
         )
-        self.enter = nn.Conv2d(inputs * FOLD**2, widths[0], 3, padding=1)
+        folded, door = architecture.fold**2, architecture.door
+        self.enter = nn.Conv2d(inputs * folded, widths[0], door, padding=door // 2)
         levels = range(len(widths))
         self.down = nn.ModuleList(_Level(architecture, i) for i in levels)
         self.up = nn.ModuleList(_Level(architecture, i) for i in levels[:-1])
@@ -166,7 +185,7 @@ class SpaceTimeUNet(nn.Module):
             nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths)
         )
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
-        last = _zeroed(nn.Conv2d(widths[0], outputs * FOLD**2, 3, padding=1))
+        last = _zeroed(nn.Conv2d(widths[0], outputs * folded, 3, padding=1))
         self.leave = nn.Sequential(ChannelNorm(widths[0]), nn.SiLU(), last)
 
     def forward(
@@ -187,20 +206,20 @@ class SpaceTimeUNet(nn.Module):
         Tensor, shape (B, outputs, T, Y, X), float32
         """
         b, _, frames, height, width = maps[0].shape
-        stride = self.architecture.stride
+        stride, n = self.architecture.stride, self.architecture.fold
         top, left = (o % stride for o in features.origin)
         pad = (left, -(width + left) % stride, top, -(height + top) % stride)
 
         def fold(*parts: Tensor) -> Tensor:
             x = functional.pad(torch.cat(parts, dim=1), pad)
-            x = functional.pixel_unshuffle(x, FOLD)
+            x = functional.pixel_unshuffle(x, n)
             entered: Tensor = self.enter(
                 x.contiguous(memory_format=torch.channels_last)
             )
             return entered
 
         def unfold(part: Tensor) -> Tensor:
-            x = functional.pixel_shuffle(self.leave(part), FOLD)
+            x = functional.pixel_shuffle(self.leave(part), n)
             return x[..., top : top + height, left : left + width]
 
         x = _in_slabs(fold, *(part.transpose(1, 2).flatten(0, 1) for part in maps))
@@ -238,7 +257,7 @@ class _Level(nn.Module):
         lowest = index == len(architecture.widths) - 1
         self.blocks = nn.ModuleList(
             ResidualBlock(channels, architecture.embedding)
-            for _ in range(architecture.blocks)
+            for _ in range(architecture.depths[index])
         )
         self.temporal = (
             TemporalAttention(channels) if index in architecture.temporal else None

@@ -77,9 +77,9 @@ class Config:
         How examples are drawn.
     mean_steps, residual_steps, generator_steps : int
         Length of the three stages. The first cannot be left out, but for fine-tuning.
-    rate, generator_rate, floor : float
-        Learning rate of AdamW at its peak, that of the generator, which starts from
-        trained weights, and the share of it that is left at the end of a stage.
+    rate, floor : float
+        Learning rate of AdamW at its peak, and the share of it that is left at the end
+        of a stage.
     warmup : int
         Steps until the peak.
     decay : float
@@ -115,7 +115,6 @@ class Config:
     residual_steps: int = 8600
     generator_steps: int = 0
     rate: float = 1e-3
-    generator_rate: float = 3e-4
     floor: float = 0.02
     warmup: int = 100
     decay: float = 0.999
@@ -136,13 +135,7 @@ class Config:
             _check_whole(name, getattr(self, name), least=0)
         for name in ("floor", "decay"):
             _check_number(name, getattr(self, name), 0.0, 1.0)
-        for name in (
-            "rate",
-            "generator_rate",
-            "rain_weight",
-            "emphasis",
-            "sigma_spread",
-        ):
+        for name in ("rate", "rain_weight", "emphasis", "sigma_spread"):
             _check_number(name, getattr(self, name), 0.0, math.inf)
         for name in ("sigma_mean", "sigma_slope"):
             _check_number(name, getattr(self, name), -math.inf, math.inf)

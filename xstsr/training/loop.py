@@ -2,7 +2,7 @@ r"""The training loop: the conditional mean, the residual denoiser, the generato
 
 All stages take the same random examples. After the first, sigma_data(s, t, spacing,
 step) is fitted to the residuals of the mean. The denoiser's U-Net starts from the
-mean's weights, the generator from the denoiser's. A run can be stopped at any step and
+mean's weights; the generator stands for itself. A run can be stopped at any step and
 goes on from its state file; each step depends on (seed, step, rank) alone, so on one
 device the result is that of an undisturbed run.
 
@@ -34,7 +34,6 @@ from xstsr.training.losses import (
     generator_loss,
     mean_loss,
     residual_loss,
-    start_generator,
     warm_start,
 )
 from xstsr.training.patches import Batch, draw_batch
@@ -75,7 +74,6 @@ class Run:
         self.folder = folder
         self.fabric = fabric or open_fabric("cpu", precision=config.precision)
         self.fine_tunes = start is not None
-        self._tunes_generator = start is not None and start.generator is not None
         fresh = Model(config.spec) if start is None else extended(start, config.spec)
         self.model = fresh.to(self.fabric.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -274,8 +272,9 @@ class Run:
         c = self.config
         length, at = self._lengths[self.stage], self.steps[self.stage]
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, at / length)))
-        peak = c.generator_rate if self.stage == "generator" else c.rate
-        return peak * min(1.0, (at + 1) / c.warmup) * (c.floor + (1 - c.floor) * cosine)
+        return (
+            c.rate * min(1.0, (at + 1) / c.warmup) * (c.floor + (1 - c.floor) * cosine)
+        )
 
     def _track(self) -> None:
         """Update the moving average of the weights, faster at first."""
@@ -293,8 +292,6 @@ class Run:
             self._fit_sigma_data(events)
             if not self.fine_tunes:
                 warm_start(self.model)
-        elif self.stage == "generator" and not self._tunes_generator:
-            start_generator(self.model)
         self.average.load_state_dict(self.model.state_dict())
         self._begin_stage()
 
@@ -332,11 +329,9 @@ class Run:
 
 
 def extended(start: Model, spec: ModelSpec) -> Model:
-    """Copy a model to fine-tune; a generator that it lacks starts as its denoiser."""
+    """Copy a model to fine-tune; a generator that it lacks starts at random."""
     model = Model(spec)
     model.load_state_dict(start.state_dict(), strict=start.spec == spec)
-    if start.generator is None and model.generator is not None:
-        start_generator(model)
     return model
 
 

@@ -15,7 +15,6 @@ from xstsr.diffusion.denoiser import Condition, loss_weight
 from xstsr.diffusion.features import Features
 from xstsr.diffusion.mean import multiply
 from xstsr.diffusion.model import Model
-from xstsr.diffusion.network import FOLD
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import DataError
 from xstsr.recipe import Recipe
@@ -92,10 +91,9 @@ def generator_loss(
     are what is scored in the end. Both are brought to the size of the residual, so that
     all factors count alike.
     """
-    with torch.no_grad():
-        condition = model.condition(
-            batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
-        )
+    condition = model.condition(
+        batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
+    )
     transform, seen = model.spec.transform, condition.features
     truth, valid = _target(batch, seen.wet, transform.rest)
     draw = _random(config.seed, step, rank)
@@ -219,18 +217,12 @@ def warm_start(model: Model) -> None:
         if given.shape == value.shape:
             value.copy_(given)
         elif name == "enter.weight":  # behind the noisy residual's channels
+            noisy = model.denoiser.network.architecture.fold**2
             value.zero_()
-            value[:, FOLD**2 : FOLD**2 + given.shape[1]].copy_(given)
-            value[:, : FOLD**2].normal_(std=given.std())
+            value[:, noisy : noisy + given.shape[1]].copy_(given)
+            value[:, :noisy].normal_(std=given.std())
         elif name == "embed.0.weight":  # before the noise level
             value[:, : given.shape[1]].copy_(given)
-
-
-@torch.no_grad()
-def start_generator(model: Model) -> None:
-    """Start the generator from the denoiser, which knows texture already."""
-    assert model.generator is not None
-    model.generator.load_state_dict(model.denoiser.state_dict())
 
 
 def _target(batch: Batch, wet: Tensor, rest: float) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from xstsr.diffusion.checkpoint import (
     read_header,
     save_model,
 )
+from xstsr.diffusion.generator import ARCHITECTURE as GENERATOR
 from xstsr.diffusion.known import KnownField
 from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.diffusion.transform import StateTransform
@@ -275,7 +276,7 @@ def _spec(config: Config, events: Sequence[Event], start: Model | None) -> Model
         _check_fine_tunes(events, start, known)
         spec = start.spec
     if config.generator_steps and spec.generator is None:
-        spec = replace(spec, generator=spec.denoiser)
+        spec = replace(spec, generator=GENERATOR)
     return spec
 
 
