@@ -119,13 +119,50 @@ def test_lost_workers_without_a_nanny_stop_the_run(tmp_path, finished, monkeypat
     assert_same_bytes(target, finished)
 
 
-def test_lost_scheduler_stops_the_run(monkeypatch):
-    """A stand-in for a client whose scheduler is gone."""
-    gone = SimpleNamespace(
-        status="closed", scheduler=SimpleNamespace(address="tcp://x")
+def test_lost_scheduler_stops_the_run(tmp_path, finished):
+    """A scheduler and a worker of their own; the scheduler is killed halfway."""
+    from dask import config
+    from distributed import Client
+
+    target, file = tmp_path / "a.zarr", str(tmp_path / "scheduler.json")
+    options = {
+        "env": os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        "stderr": subprocess.DEVNULL,
+    }
+    command = [sys.executable, "-m", "dask"]
+    scheduler = subprocess.Popen(
+        [*command, "scheduler", "--scheduler-file", file, "--port", "0"]
+        + ["--no-dashboard"],
+        **options,
     )
-    with pytest.raises(XstsrError, match=r"scheduler at tcp://x was lost"):
-        clusters._is_alone(gone)
+    worker = subprocess.Popen(
+        [*command, "worker", "--scheduler-file", file, "--no-nanny", "--nthreads", "1"]
+        + ["--no-dashboard"],
+        **options,
+    )
+
+    def kill():
+        while len(Journal.beside(target).finished()) < 3:
+            time.sleep(0.01)
+        scheduler.kill()
+
+    with (
+        config.set({"distributed.comm.timeouts.connect": "5s"}),
+        Client(scheduler_file=file, timeout=60) as client,
+    ):
+        client.wait_for_workers(1, timeout=60)
+        killer = threading.Thread(target=kill)
+        killer.start()
+        told = r"after \d+ of 20.*scheduler.*lost.*--resume|lost.*scheduler.*--resume"
+        with pytest.raises(StoppedError, match=told):
+            to_zarr(rain(FRAMES), target, *FACTORS, **CALL)
+        killer.join()
+    worker.kill()
+    for process in (worker, scheduler):
+        process.wait()
+    assert not target.exists()
+    to_zarr(rain(FRAMES), target, *FACTORS, **CALL, resume=True)
+    assert_same_bytes(target, finished)
 
 
 # workers that cannot do the work: answers of a stand-in, for all are alike here
