@@ -129,15 +129,13 @@ def test_lost_scheduler_stops_the_run(tmp_path, finished):
         "env": os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         "stderr": subprocess.DEVNULL,
     }
-    command = [sys.executable, "-m", "dask"]
+    command, quiet = [sys.executable, "-m", "dask"], ["--no-dashboard"]
     scheduler = subprocess.Popen(
-        [*command, "scheduler", "--scheduler-file", file, "--port", "0"]
-        + ["--no-dashboard"],
+        [*command, "scheduler", "--scheduler-file", file, "--port=0", *quiet],
         **options,
     )
     worker = subprocess.Popen(
-        [*command, "worker", "--scheduler-file", file, "--no-nanny", "--nthreads", "1"]
-        + ["--no-dashboard"],
+        [*command, "worker", "--scheduler-file", file, "--no-nanny", *quiet],
         **options,
     )
 
