@@ -19,10 +19,17 @@ from xstsr.diffusion.features import Factor, interpolate
 from xstsr.diffusion.transform import Transform
 
 ROUNDS = 2  # a smooth correction meets the block means nearly, a second one closely
+LAST_ROUNDS = 8  # where no denoiser mends what is left; more change nothing on val/
 CAP = 4.0  # the largest gain of one round; an almost dry block would ask for any
 
 
-def guide(z: Tensor, coarse: Tensor, factor: Factor, transform: Transform) -> Tensor:
+def guide(
+    z: Tensor,
+    coarse: Tensor,
+    factor: Factor,
+    transform: Transform,
+    rounds: int = ROUNDS,
+) -> Tensor:
     """Bring the block means of a field close to the coarse field, smoothly.
 
     Parameters
@@ -35,6 +42,8 @@ def guide(z: Tensor, coarse: Tensor, factor: Factor, transform: Transform) -> Te
         (t, sy, sx).
     transform : Transform
         The value space of `z`.
+    rounds : int
+        Corrections, one after the other.
 
     Returns
     -------
@@ -45,7 +54,7 @@ def guide(z: Tensor, coarse: Tensor, factor: Factor, transform: Transform) -> Te
     value = given
     is_open = transform.is_open(coarse)
     target = torch.where(is_open, coarse, transform.rest)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         value = correct(value, target, is_open, factor)
     # what the transform has set to dry keeps its z, which a gain cannot change
     moved = torch.where(value == given, z[:, 0], transform.forward(value))
