@@ -166,7 +166,7 @@ def network_figures(given: Setting) -> Iterator[Row]:
 def stage_figures(given: Setting) -> tuple[list[Row], list[Row]]:
     """Share the time of reading, upscaling and writing a file among the stages."""
     sizes, source = given.sizes, given.folder / "coarse.nc"
-    da = rain(3 * sizes.frames, sizes.cells)
+    da = rain(12 * sizes.frames, sizes.cells)
     da.to_dataset().to_netcdf(source)
     runs = []
     for k in range(sizes.rounds):
