@@ -48,6 +48,16 @@ def test_block_means_come_close_and_dry_cells_stay(factor, seed):
     assert bool(torch.isfinite(z).all())
 
 
+@given(factor=FACTORS, seed=st.integers(0, 99))
+def test_more_rounds_come_closer(factor, seed):
+    coarse, fine = fields(factor, seed)
+    z = RAIN.forward(fine)[:, None]
+    few, many = (
+        RAIN.inverse(guide(z, coarse, factor, RAIN, rounds=n))[:, 0] for n in (2, 8)
+    )
+    assert miss(many, coarse, factor) < 0.7 * miss(few, coarse, factor)
+
+
 def test_a_field_that_agrees_is_left_alone():
     coarse, _ = fields((2, 3, 3), 0)
     fine = torch.nan_to_num(refine(coarse, (2, 3, 3)))
