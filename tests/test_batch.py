@@ -186,7 +186,12 @@ def test_stopped_run_exits_3_and_goes_on(tmp_path, pieces, whole, failing, suffi
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_stop_a_run_that_can_be_resumed(tmp_path, pieces, monkeypatch, number):
+def test_signals_stop_a_run_that_can_be_resumed(
+    request, tmp_path, pieces, monkeypatch, number
+):
+    # a shell that runs us in the background lets us ignore this one
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))
     before = signal.getsignal(signal.SIGTERM)
 
     def refine(*_, **__):
