@@ -51,11 +51,13 @@ def assert_same_bytes(folder: Path, other: Path) -> None:
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
-def assert_closed(target: Path) -> None:
+def assert_closed(target: Path, finished: Path) -> None:
     """No reader finds an unfinished store, neither by its name nor where it grows."""
     journal = Journal.beside(target)
     assert not target.exists()
-    assert not any(map(is_readable, [journal.folder, journal.store, journal.root]))
+    assert not any(map(is_readable, [journal.folder, journal.root]))
+    if is_readable(journal.store):  # for a moment before it gets its name
+        assert_same_bytes(journal.store, finished)
 
 
 # what is written
@@ -377,7 +379,7 @@ def test_failed_write_stops_and_is_resumed(
         monkeypatch.undo()
         with pytest.raises(StoreError, match=r"holds a run that was stopped.*--resume"):
             to_zarr(rain(), target, *FACTORS, **CALL)
-        assert_closed(target)
+        assert_closed(target, finished)
         to_zarr(rain(), target, *FACTORS, **CALL, resume=True)
     assert_same_bytes(target, finished)
 
@@ -492,7 +494,7 @@ def test_run_killed_while_it_is_laid_out_starts_again(
             patch.setattr(Path, name, failing(name))
         with pytest.raises(Killed):
             grow(str(target), "synchronous")
-    assert_closed(target)
+    assert_closed(target, finished)
     grow(str(target), "synchronous")
     assert_same_bytes(target, finished)
 
@@ -562,6 +564,7 @@ def test_reader_sees_the_old_or_the_new_store(tmp_path, monkeypatch, moment):
             to_zarr(da, target, 2, 3, realizations=4, **call)
         except Killed:
             killed = True
+    assert not is_readable(Journal.beside(target).store)
     found = xr.open_zarr(target)
     n = found.sizes["realization"]
     assert n in (2, 4)
@@ -590,6 +593,9 @@ def test_run_killed_while_it_is_published_is_finished(
         with pytest.raises(Killed):
             grow(str(target), "synchronous")
     assert target.exists() == (step == "rmtree")
+    assert is_readable(Journal.beside(target).store) == (step == "rename")
+    if step != "rmtree":
+        assert_closed(target, finished)
     grow(str(target), "synchronous")
     assert_same_bytes(target, finished)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
@@ -617,7 +623,7 @@ def test_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path, finished)
             assert_same_bytes(target, finished)
             shutil.rmtree(target)  # and another one
             continue
-        assert_closed(target)
+        assert_closed(target, finished)
         written = len(Journal.beside(target).finished())
         amid += 0 < written < 6
         longest *= 1.0 if written > before else 1.5  # on a slow machine

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CALL = "xstsr_call"  # attribute of a finished store: what was asked for, as JSON
 METADATA = (".zarray", ".zattrs")
-ROOT = (".zgroup", ".zattrs")
+ROOT = (".zattrs", ".zmetadata", ".zgroup")
 
 
 def lay_out(
@@ -41,7 +41,7 @@ def lay_out(
         MemoryStore(files),
         compute=False,
         zarr_format=2,
-        consolidated=False,
+        consolidated=True,
         encoding={name: {"chunks": sizes} for name, sizes in chunks.items()},
     )
     for name, content in files.items():
@@ -81,9 +81,10 @@ def publish(journal: Journal, target: Path, name: str) -> None:
     name : str
         The variable that was written.
     """
-    _complete_metadata(journal)
     for torn in (journal.store / name).glob("*.partial"):
         torn.unlink()
+    for part in ROOT:  # from here on it can be read, and all of it is there
+        shutil.copyfile(journal.root / part[1:], journal.store / part)
     sync(journal.store)
     if target.exists():
         target.rename(target.with_name(f".{target.name}-{uuid4().hex[:12]}-old"))
@@ -109,7 +110,6 @@ def merge(journal: Journal, target: Path, name: str) -> None:
     name : str
         The variable that was written.
     """
-    _complete_metadata(journal)
     for entry in journal.finished().values():
         for chunk in entry:
             source = journal.store / name / chunk
@@ -121,19 +121,12 @@ def merge(journal: Journal, target: Path, name: str) -> None:
     renewed = [f"realization/{path.name}" for path in sorted(numbers)]
     renewed += [f"{v}/{m}" for v in (name, "realization") for m in METADATA]
     # readers look at the one file that holds all metadata, `call_of` at the last one
-    for path in [*renewed, ".zmetadata", ".zattrs"]:
+    sources = {path: journal.store / path for path in renewed}
+    sources |= {path: journal.root / path[1:] for path in (".zmetadata", ".zattrs")}
+    for path, source in sources.items():
         side = target / f"{path}.partial"
-        shutil.copyfile(journal.store / path, side)
+        shutil.copyfile(source, side)
         sync(side)
         side.replace(target / path)
     sync(target)
     shutil.rmtree(journal.folder, ignore_errors=True)
-
-
-def _complete_metadata(journal: Journal) -> None:
-    """Give a store its root metadata, and one file that holds all of them."""
-    import zarr
-
-    for part in ROOT:
-        shutil.copyfile(journal.root / part[1:], journal.store / part)
-    zarr.consolidate_metadata(str(journal.store), zarr_format=2)
