@@ -92,6 +92,15 @@ def test_lost_worker_is_replaced(tmp_path, finished):
     assert_same_bytes(target, finished)
 
 
+def assert_stops(target, told, kill, *args):
+    """Kill something while the store is written: the run ends with a message."""
+    killer = threading.Thread(target=kill, args=args)
+    killer.start()
+    with pytest.raises(StoppedError, match=told):
+        to_zarr(rain(FRAMES), target, *FACTORS, **CALL)
+    killer.join()
+
+
 def test_lost_workers_without_a_nanny_stop_the_run(tmp_path, finished, monkeypatch):
     """No one starts another: the run ends with a message and can be resumed."""
     monkeypatch.setattr(clusters, "PATIENCE", 1.0)
@@ -105,14 +114,8 @@ def test_lost_workers_without_a_nanny_stop_the_run(tmp_path, finished, monkeypat
             stderr=subprocess.DEVNULL,
         )
         client.wait_for_workers(1)
-        killer = threading.Thread(
-            target=kill_one, args=(client, Journal.beside(target))
-        )
-        killer.start()
         told = r"after \d+ of 20.*(no workers for|lost its workers).*--resume"
-        with pytest.raises(StoppedError, match=told):
-            to_zarr(rain(FRAMES), target, *FACTORS, **CALL)
-        killer.join()
+        assert_stops(target, told, kill_one, client, Journal.beside(target))
         worker.wait()
     assert not target.exists()
     to_zarr(rain(FRAMES), target, *FACTORS, **CALL, resume=True)
@@ -149,12 +152,8 @@ def test_lost_scheduler_stops_the_run(tmp_path, finished):
         Client(scheduler_file=file, timeout=60) as client,
     ):
         client.wait_for_workers(1, timeout=60)
-        killer = threading.Thread(target=kill)
-        killer.start()
         told = r"after \d+ of 20.*scheduler.*lost.*--resume|lost.*scheduler.*--resume"
-        with pytest.raises(StoppedError, match=told):
-            to_zarr(rain(FRAMES), target, *FACTORS, **CALL)
-        killer.join()
+        assert_stops(target, told, kill)
     worker.kill()
     for process in (worker, scheduler):
         process.wait()

@@ -230,7 +230,7 @@ def test_generator_needs_the_mean_only_where_the_amplitude_is_changed(monkeypatc
     monkeypatch.setattr(model.mean, "forward", None)
     condition = model.condition(torch.ones(1, 1, 2, 2), (2, 4, 4), one, one, one)
     assert torch.equal(draw(1.0), usual)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="not callable"):
         draw(1.5)
 
 

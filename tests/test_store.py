@@ -484,7 +484,7 @@ def test_run_killed_while_it_is_laid_out_starts_again(
             nonlocal count
             count += 1
             if count > moment:
-                raise Killed
+                raise Killed("at this moment")
             return function(self, *args)
 
         return fail
@@ -492,7 +492,7 @@ def test_run_killed_while_it_is_laid_out_starts_again(
     with monkeypatch.context() as patch:
         for name in ("write_bytes", "replace"):
             patch.setattr(Path, name, failing(name))
-        with pytest.raises(Killed):
+        with pytest.raises(Killed, match="at this moment"):
             grow(str(target), "synchronous")
     assert_closed(target, finished)
     grow(str(target), "synchronous")
@@ -520,11 +520,11 @@ def test_realizations_are_not_added_to_another_store(tmp_path, monkeypatch):
     grow(str(target), "synchronous", realizations=3)
 
     def fail(*_):
-        raise Killed
+        raise Killed("at this moment")
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "execute", fail)
-        with pytest.raises(Killed):
+        with pytest.raises(Killed, match="at this moment"):
             grow(str(target), "synchronous")
     shutil.rmtree(target)
     with pytest.raises(StoreError, match=r"adds to the 3 realizations of .*a\.zarr'"):
@@ -554,7 +554,7 @@ def test_reader_sees_the_old_or_the_new_store(tmp_path, monkeypatch, moment):
         nonlocal count
         count += target in Path(other).parents
         if count > moment:
-            raise Killed
+            raise Killed("at this moment")
         return replace(self, other)
 
     with monkeypatch.context() as patch:
@@ -583,14 +583,14 @@ def test_run_killed_while_it_is_published_is_finished(
     target = tmp_path / "a.zarr"
 
     def fail(*_, **__):
-        raise Killed
+        raise Killed("at this moment")
 
     with monkeypatch.context() as patch:
         if step == "rename":
             patch.setattr(Path, "rename", fail)
         else:
             patch.setattr(publish.shutil, step, fail)
-        with pytest.raises(Killed):
+        with pytest.raises(Killed, match="at this moment"):
             grow(str(target), "synchronous")
     assert target.exists() == (step == "rmtree")
     assert is_readable(Journal.beside(target).store) == (step == "rename")

@@ -68,8 +68,8 @@ def test_batches_are_halved_again_and_again():
 
 
 def test_batch_of_one_cannot_be_halved():
-    with pytest.raises(MemoryError):
-        in_batches(3, 1, run_in([], 0, MemoryError()))
+    with pytest.raises(MemoryError, match="one is too large"):
+        in_batches(3, 1, run_in([], 0, MemoryError("one is too large")))
 
 
 def test_other_errors_are_not_tried_again():
@@ -242,7 +242,7 @@ def test_gpu_is_shared_out_between_processes(tmp_path, monkeypatch):
     (path,) = tmp_path.iterdir()
     assert path.name == "xstsr-gpu-abc.lock"
     with path.open("a") as file:
-        with pytest.raises(BlockingIOError):
+        with pytest.raises(BlockingIOError, match="unavailable"):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         leave.set()
         process.join()

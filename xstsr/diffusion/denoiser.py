@@ -133,12 +133,12 @@ class Condition:
 
     @cached_property
     def means(self) -> Means:
-        """The conditional means."""
+        """The conditional means, each of shape (B, 1, T, Y, X)."""
         return self._mean(self.features, self.coarse, self.factor)
 
     @cached_property
     def maps(self) -> Tensor:
-        """Features and means, as channels."""
+        """Features and means as channels, shape (B, C, T, Y, X)."""
         rate = self._transform.forward(self.means.rate)
         maps = torch.cat((self.features.maps, self.means.z, rate), dim=1)
         # views, so that nothing is held twice

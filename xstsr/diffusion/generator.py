@@ -31,10 +31,8 @@ class Generator(nn.Module):
 
     Parameters
     ----------
-    architecture : Architecture
-        Widths and depths of the U-Net.
-    known : int
-        Number of known fine fields.
+    architecture, known
+        As for `Denoiser`.
     """
 
     def __init__(self, architecture: Architecture, known: int = 0) -> None:
