@@ -164,11 +164,14 @@ def test_sigmas_linear_of_few_steps_are_levels_of_the_thousand():
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_a_single_level_is_refused(name):
+def test_a_single_level_is_refused_for_pure_noise(name):
+    sigmas = SAMPLERS[name].levels(1, SCHEDULE)
+    assert len(sigmas) == 2
+    assert sigmas[0] > 0 == sigmas[1]
     with pytest.raises(
         XstsrError, match="1 noise level: one evaluation gives the mean"
     ):
-        SAMPLERS[name].levels(1, SCHEDULE)
+        initial(torch.zeros(1, 1, 2, 8, 8), sigmas)
 
 
 def test_more_levels_than_the_schedule_has_are_refused():
@@ -232,6 +235,40 @@ def test_generator_needs_the_mean_only_where_the_amplitude_is_changed(monkeypatc
     assert torch.equal(draw(1.0), usual)
     with pytest.raises(TypeError, match="not callable"):
         draw(1.5)
+
+
+def few(steps, renoise, seed=1, generator=SPEC.denoiser, **options):
+    """Draw with few evaluations; returns what the generator draws, too."""
+    settings = Settings(renoise=renoise, guidance=0.0, **options)
+    model = tiny_model(spec=replace(SPEC, generator=generator, settings=settings))
+    coarse = torch.tensor([[[[0.5, 2.0], [1.0, 0.0]]]])
+    one = torch.ones(1)
+    condition = model.condition(coarse, (2, 4, 4), one, 5 * one, 30 * one)
+
+    def fresh(step):
+        return normal(np.arange(2), (8, 8), seed=seed, draw=step)[None, None]
+
+    drawn = model.sample(condition, fresh(0), steps=1) if generator else None
+    return model.sample(condition, fresh(0), steps=steps, fresh=fresh), drawn
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 7])
+def test_few_steps_start_from_the_generator(steps):
+    """At vanishing noise a denoiser returns what it is given."""
+    sample, drawn = few(steps, renoise=1e-4, sigma_min=1e-5)
+    torch.testing.assert_close(sample, drawn, rtol=2e-3, atol=2e-3)
+    moved, _ = few(steps, renoise=0.5)
+    assert not torch.allclose(moved, drawn, rtol=0.05, atol=0.05)
+    assert not torch.allclose(moved, few(steps, renoise=0.5, seed=2)[0])
+    assert moved[..., 4:, 4:].eq(0).all()  # dry stays dry
+
+
+def test_many_steps_start_from_noise():
+    calm, _ = few(8, renoise=0.1)
+    assert torch.equal(calm, few(8, renoise=0.9)[0])
+    assert torch.equal(few(4, 0.1, from_noise=2)[0], few(4, 0.9, from_noise=4)[0])
+    alone, _ = few(4, renoise=0.1, generator=None)
+    assert torch.equal(alone, few(4, renoise=0.9, generator=None)[0])
 
 
 def test_one_step_without_a_generator_is_refused():

@@ -6,7 +6,7 @@ r"""The whole generative model: mean network, residual denoiser, and how to samp
 realization; `Model.sample` draws one.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,11 @@ class Settings(Schedule):
     spread, generator_spread : float
         Factors on sigma_data for the samplers, and on the generator's noise, chosen on
         validation data: few steps and short training draw residuals a little too small.
+    from_noise : int
+        Fewest evaluations for which sampling starts from white noise. Fewer start from
+        the generator's draw, where the model has a generator.
+    renoise : float
+        Noise level to which that draw is brought.
     """
 
     steps: int = 8
@@ -48,6 +53,8 @@ class Settings(Schedule):
     guidance: float = 2.0
     spread: float = 1.0
     generator_spread: float = 1.0
+    from_noise: int = 8
+    renoise: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -230,9 +237,17 @@ class Model(nn.Module):
         if amplitude == 0:
             return transform.inverse(mean)  # nothing is left to chance
         sampler = sampler_named(chosen.sampler)
-        sigmas = sampler.levels(steps, chosen)
         drawn_for = condition.features.scalars
         width: Tensor = self.sigma_data(drawn_for) * amplitude * chosen.spread
+        if self.generator is not None and fresh and steps < chosen.from_noise:
+            drawn = self.generate(condition, noise, amplitude)
+            sigmas = sampler.levels(
+                steps - 1, replace(chosen, sigma_max=chosen.renoise)
+            )
+            start = (drawn - mean) / width + sigmas[0] * fresh(steps)
+        else:
+            sigmas = sampler.levels(steps, chosen)
+            start = initial(noise, sigmas)
 
         def denoise(x_t: Tensor, sigma: float) -> Tensor:
             level = torch.full((len(x_t),), sigma, device=x_t.device)
@@ -244,5 +259,5 @@ class Model(nn.Module):
             )
             return (z - mean) / width
 
-        residual = sampler.integrate(denoise, initial(noise, sigmas), sigmas, fresh)
+        residual = sampler.integrate(denoise, start, sigmas, fresh)
         return transform.inverse(mean + width * residual)

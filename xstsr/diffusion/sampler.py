@@ -75,22 +75,17 @@ def sigmas_karras(
     Parameters
     ----------
     count : int
-        Levels above 0, two or more.
+        Levels above 0, one or more; a single one is `sigma_max`.
     sigma_min, sigma_max, rho : float
         As in `Schedule`.
 
     Returns
     -------
     list of float, shape (count + 1,)
-
-    Raises
-    ------
-    XstsrError
-        Less than two levels were asked for.
     """
-    _check_count(count)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    ramp = [(high + i / (count - 1) * (low - high)) ** rho for i in range(count)]
+    last = max(count - 1, 1)
+    ramp = [(high + i / last * (low - high)) ** rho for i in range(count)]
     return [*ramp, 0.0]
 
 
@@ -116,9 +111,8 @@ def sigmas_linear(count: int, *, beta_end: float = 0.02) -> list[float]:
     Raises
     ------
     XstsrError
-        Less than two levels were asked for, or more than the schedule has.
+        More levels were asked for than the schedule has.
     """
-    _check_count(count)
     if count > LENGTH:
         raise XstsrError(
             f"cannot take {count} steps: the linear schedule has {LENGTH} noise "
@@ -244,7 +238,19 @@ def initial(noise: Tensor, sigmas: list[float]) -> Tensor:
         White noise.
     sigmas : list of float
         Noise levels in units of sigma_data.
+
+    Raises
+    ------
+    XstsrError
+        There is a single level above 0: from pure noise, one evaluation gives the mean
+        of all realizations.
     """
+    if len(sigmas) < 3:
+        raise XstsrError(
+            f"cannot sample with {len(sigmas) - 1} noise level: one evaluation gives "
+            "the mean of all realizations, without spread. Pass steps=4 or more, or "
+            "method='mean'."
+        )
     return noise * math.sqrt(sigmas[0] ** 2 + 1.0)
 
 
@@ -261,15 +267,6 @@ def sampler_named(name: str) -> Sampler:
             f"cannot sample with {name!r}: choose one of {sorted(SAMPLERS)}."
         )
     return SAMPLERS[name]
-
-
-def _check_count(count: int) -> None:
-    """Refuse a single level: from pure noise, one evaluation gives the mean."""
-    if count < 2:
-        raise XstsrError(
-            f"cannot sample with {count} noise level: one evaluation gives the mean of "
-            "all realizations, without spread. Pass steps=4 or more, or method='mean'."
-        )
 
 
 def _karras(steps: int, schedule: Schedule) -> list[float]:
