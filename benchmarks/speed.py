@@ -8,10 +8,7 @@ of several counts. The rain is synthetic: cost depends on where it rains, not on
 """
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +18,18 @@ import torch
 import xarray as xr
 from xarray.backends.netCDF4_ import NetCDF4ArrayWrapper
 
-from benchmarks.clock import (
-    Stopwatch,
-    convolution_peak,
-    in_turn,
-    machine,
-    peak_bytes,
-)
+from benchmarks.clock import Stopwatch, convolution_peak, in_turn, machine
 from benchmarks.common import report, say, signature, table
-from tests.models import write_tiny_model
+from benchmarks.growth import growth_figures, memory_figures, process_figures
+from benchmarks.setting import Row, S, Setting, T, figure, rain, refine, setting, store
 from xstsr import blockwriter, graph, methods, windows
 from xstsr.diffusion import model as networks
 from xstsr.diffusion.checkpoint import load_model, shared_model
 from xstsr.diffusion.denoiser import Condition
 from xstsr.diffusion.network import SpaceTimeUNet
 from xstsr.files import open_variable
-from xstsr.memory import readable
-from xstsr.pipeline import plan, upscale
-from xstsr.store import to_zarr
+from xstsr.pipeline import plan
 
-S, T = 10, 3
-STEP = np.timedelta64(15, "m")  # of the coarse field; its cells are 10 km
 REST = "graph, metadata and the rest"
 STAGES = {
     "reading": [(NetCDF4ArrayWrapper, "__getitem__"), (graph, "gather")],
@@ -54,79 +42,6 @@ STAGES = {
     "writing": [(blockwriter, "write_block")],
 }
 AROUND = ("reading", "features", "blending", "constraint", "writing", REST)
-Row = dict[str, str | float]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much is measured: coarse cells along a side, coarse frames, repetitions.
-
-    Parameters
-    ----------
-    cells, frames : int
-        Of the field for which methods are compared.
-    lengths, sides : tuple of int
-        Coarse frames, and coarse cells along a side, over which throughput is compared.
-    rounds : int
-        Repetitions.
-    ancestral : int
-        Steps of the paper's sampler that are timed, of 1000.
-    """
-
-    cells: int = 12
-    frames: int = 16
-    lengths: tuple[int, ...] = (10, 100, 1000)
-    sides: tuple[int, ...] = (10, 30, 75, 150)
-    rounds: int = 2
-    ancestral: int = 10
-
-
-QUICK = Sizes(8, 4, (5, 20), (3, 6), 1, 4)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """With what is measured.
-
-    Parameters
-    ----------
-    model : str
-        The model whose cost is reported.
-    tiny : str
-        A small one, where only what is around the networks counts.
-    folder : Path
-        For files.
-    sizes : Sizes
-        How much.
-    """
-
-    model: str
-    tiny: str
-    folder: Path
-    sizes: Sizes
-
-
-def rain(frames: int, cells: int, *, seed: int = 0) -> xr.DataArray:
-    """Make a coarse field that is wet everywhere, 10 km and 15 minutes apart."""
-    values = np.random.default_rng(seed).gamma(0.5, 2.0, (frames, cells, cells)) + 0.1
-    time = np.datetime64("2001-01-01T00:00", "ns") + np.arange(frames) * STEP
-    coords: dict[str, Any] = {"time": ("time", time, {"standard_name": "time"})}
-    for axis in ("y", "x"):
-        attrs = {"standard_name": f"projection_{axis}_coordinate", "units": "km"}
-        coords[axis] = (axis, 10.0 * np.arange(cells), attrs)
-    attrs = {
-        "standard_name": "lwe_precipitation_rate",
-        "units": "mm h-1",
-        "cell_methods": "time: mean",
-    }
-    dims = ("time", "y", "x")
-    return xr.DataArray(values.astype("float32"), coords, dims, "pr", attrs)
-
-
-def refine(da: xr.DataArray, model: str, **options: Any) -> xr.DataArray:
-    """Upscale on the CPU, with labels as time of left edges."""
-    return upscale(da, S, T, model=model, device="cpu", label="left", **options)
-
 
 # the network
 
@@ -163,7 +78,7 @@ def network_figures(given: Setting) -> Iterator[Row]:
 # the pipeline around it
 
 
-def stage_figures(given: Setting) -> tuple[list[Row], list[Row]]:
+def stage_figures(given: Setting) -> Iterator[Row]:
     """Share the time of reading, upscaling and writing a file among the stages."""
     sizes, source = given.sizes, given.folder / "coarse.nc"
     da = rain(12 * sizes.frames, sizes.cells)
@@ -178,28 +93,11 @@ def stage_figures(given: Setting) -> tuple[list[Row], list[Row]]:
         runs.append(dict(watch.seconds))
     best = min(runs, key=lambda seconds: sum(seconds.values()))
     whole = sum(best.values())
-    shares: list[Row] = [
-        {"stage": stage, "share of the time": best.get(stage, 0.0) / whole}
-        for stage in (*STAGES, REST)
-    ]
     around = sum(best.get(stage, 0.0) for stage in AROUND) / whole
     told = "pipeline around the network, of the time"
-    return shares, [figure(told, around, high=0.15)]
-
-
-def store(da: xr.DataArray, path: Path, model: str, **options: Any) -> None:
-    """Upscale straight to a store."""
-    to_zarr(
-        da,
-        path,
-        S,
-        T,
-        model=model,
-        device="cpu",
-        label="left",
-        progress=False,
-        **options,
-    )
+    yield figure(told, around, high=0.15)
+    for stage in (*STAGES, REST):
+        yield figure(f"{stage}, of the time", best.get(stage, 0.0) / whole)
 
 
 # against others
@@ -308,132 +206,18 @@ def dry_figure(
     return figure(f"{name}, over all wet", best["partly"] / best["wet"], high=0.25)
 
 
-# how cost grows
-
-
-def growth_figures(given: Setting) -> Iterator[Row]:
-    """Compare the time of a fine pixel over lengths and sizes."""
-    sizes, model = given.sizes, given.model
-    fields = {f"{n} steps": rain(n, 10) for n in sizes.lengths}
-    yield from flat_figure(fields, model, sizes.rounds)
-    fields = {f"{S * n} x {S * n} pixels": rain(10, n) for n in sizes.sides}
-    yield from flat_figure(fields, model, 1)
-
-
-def flat_figure(
-    fields: dict[str, xr.DataArray], model: str, rounds: int
-) -> Iterator[Row]:
-    """Tell the time of a pixel in each field over that in the first."""
-    refine(next(iter(fields.values()))[:2], model)
-    ways = {name: lambda da=da: refine(da, model) for name, da in fields.items()}
-    best = in_turn(ways, rounds)
-    first, *others = fields
-    usual = best[first] / fields[first].size
-    for name in others:
-        told = f"time of a pixel: {name} over {first}"
-        ratio = best[name] / fields[name].size / usual
-        yield figure(told, ratio, low=0.8, high=1.2)
-
-
-# memory and processes
-
-
-def memory_figures(given: Setting) -> Iterator[Row]:
-    """Compare the peak memory of long and short records, and take a large frame."""
-    sizes = given.sizes
-    short, long = (
-        peak_bytes("benchmarks.speed", "--child", given.tiny, str(n), str(sizes.cells))
-        for n in (20 * sizes.frames, 200 * sizes.frames)
-    )
-    told = f"peak memory of a 10 times longer record (short: {readable(short)})"
-    yield figure(told, long / short, high=1.1)
-    if sizes == QUICK:
-        return
-    large = peak_bytes(
-        "benchmarks.speed", "--child", given.model, "40", "200", "--one-tile"
-    )
-    told = "peak memory of 2000 x 2000 pixels, full windows, by tiles [GiB]"
-    yield figure(told, large / 2**30, high=4.0)
-
-
-def child(model: str, frames: int, cells: int, *, one_tile: bool) -> None:
-    """Upscale a lazy field to a store: what `memory_figures` runs in a process."""
-    da = rain(1, cells).isel(time=0, drop=True)
-    time = rain(frames, 1).time
-    chunk = {"time": 24, "y": -1, "x": -1}
-    lazy = da.expand_dims(time=time).chunk(chunk)
-    if one_tile:
-        spans = plan(lazy, S, T, model=model, label="left", device="cpu").job.plan
-        row, column = (x[len(x) // 2] for x in (spans.rows, spans.columns))
-        own = lazy.isel(
-            time=slice(spans.windows[0].core_stop - 2),
-            y=slice(row.core_start, row.core_stop),
-            x=slice(column.core_start, column.core_stop),
-        )
-        lazy = own.reindex_like(lazy, fill_value=0.0).assign_attrs(da.attrs)
-        lazy = lazy.assign_coords(lazy.coords | {d: rain(1, cells)[d] for d in "yx"})
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        dask.config.set(scheduler="synchronous"),
-    ):
-        store(lazy, Path(folder) / "fine.zarr", model, steps=2)
-
-
-def process_figures(given: Setting) -> Iterator[Row]:
-    """Compare two processes of one thread with one process of two threads."""
-    from dask.distributed import LocalCluster
-
-    sizes, model = given.sizes, given.model
-    whole = rain(24 * sizes.frames // 4, sizes.cells // 2).chunk(time=24)
-    threads = torch.get_num_threads()
-    if threads != 2:
-        say(f"two processes are compared with {threads} threads, not with two")
-
-    def here() -> None:
-        with dask.config.set(scheduler="synchronous"):
-            refine(whole, model, steps=2).compute()
-
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
-        two.get_client() as client,
-    ):
-
-        def there() -> None:
-            client.compute(refine(whole, model, steps=2)).result()
-
-        there()  # imports torch and loads the model
-        here()
-        best = in_turn({"one": here, "two": there}, sizes.rounds)
-    told = "throughput of two processes over that of one"
-    yield figure(told, best["one"] / best["two"], low=0.9)
-
-
 # the report
 
 
-def figure(
-    name: str, value: float, low: float | None = None, high: float | None = None
-) -> Row:
-    """Write a row: a figure, its target and the verdict."""
-    say(f"{name}: {value:.3g}")
-    if low is None and high is None:
-        return {"figure": name, "value": value, "target": "", "verdict": ""}
-    low, high = (0.0 if low is None else low), (np.inf if high is None else high)
-    target = f"{low:g} or more" if high == np.inf else f"{high:g} or less"
-    target = f"{low:g}..{high:g}" if low and high < np.inf else target
-    reached = "reached" if low <= value <= high else "missed"
-    return {"figure": name, "value": value, "target": target, "verdict": reached}
-
-
-@contextmanager
-def setting(model: str, *, quick: bool) -> Iterator[Setting]:
-    """Prepare a folder and the models."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tiny = write_tiny_model(folder)
-        yield Setting(
-            tiny if quick else model, tiny, folder, QUICK if quick else Sizes()
-        )
+PARTS = {
+    "network": network_figures,
+    "stages": stage_figures,
+    "rivals": rival_figures,
+    "dry": dry_figures,
+    "growth": growth_figures,
+    "memory": memory_figures,
+    "processes": process_figures,
+}
 
 
 def main() -> None:
@@ -444,30 +228,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/speed.md"))
     parser.add_argument("--model", default="default", help="name or path")
     parser.add_argument("--quick", action="store_true", help="a tiny model and field")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--one-tile", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--only", default=",".join(PARTS), help="which parts, between commas"
+    )
     given = parser.parse_args()
-    if given.child:
-        model, frames, cells = given.child
-        child(model, int(frames), int(cells), one_tile=given.one_tile)
-        return
     with report(given.out) as parts, setting(given.model, quick=given.quick) as chosen:
         parts.append(
             f"# Speed\n\nModel {signature(chosen.model)} at (s, t) = ({S}, {T}), on "
             f"{machine()}. Ratios within one run, timed in turn, best of "
             f"{chosen.sizes.rounds}. Made by `make speed`.\n"
         )
-        shares, around = stage_figures(chosen)
-        rows = [*network_figures(chosen), *around]
-        for measure in (
-            rival_figures,
-            dry_figures,
-            growth_figures,
-            memory_figures,
-            process_figures,
-        ):
-            rows += measure(chosen)
-        parts += [table(rows), "## Share of each stage\n", table(shares)]
+        wanted = given.only.split(",")
+        parts.append(table([row for part in wanted for row in PARTS[part](chosen)]))
 
 
 if __name__ == "__main__":
