@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xstsr import memory
-from xstsr.memory import available_bytes, evaluation_bytes, readable
+from xstsr.memory import (
+    available_bytes,
+    evaluation_bytes,
+    keep_freed_memory,
+    readable,
+)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +170,45 @@ def test_evaluation_takes_more_for_more_pixels():
     per_pixel = (evaluation_bytes(3_000_000) - evaluation_bytes(1_000_000)) / 2e6
     assert 100 < per_pixel < 1000
     assert evaluation_bytes(0) > 0
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from xstsr.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        np.ones(5_000_000)  # 40 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+usual = faults()
+print(keep_freed_memory(), usual, faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc has mallopt")
+def test_memory_that_was_freed_is_used_again():
+    """As in a worker of `distributed`, which gives all of it back by default."""
+    told = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        env=os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    if told[0] == "False":
+        pytest.skip("this C library has no mallopt")
+    usual, kept = int(told[1]), int(told[2])
+    assert kept < usual / 4  # the first block is still cleared
+
+
+def test_memory_is_given_back_where_no_one_can_be_told_to_keep_it(monkeypatch):
+    keep_freed_memory.cache_clear()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
+    assert not keep_freed_memory()
+    keep_freed_memory.cache_clear()
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    assert not keep_freed_memory()
+    keep_freed_memory.cache_clear()

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from xstsr.errors import PlanError
-from xstsr.memory import CostWarning
+from xstsr.memory import CostWarning, keep_freed_memory
 
 FILL = 0.8  # share of a GPU's free memory that a batch may take
 
@@ -37,6 +37,8 @@ def turn(device: str) -> Iterator[None]:
         It ran out of memory, and there was nothing left to halve.
     """
     name = _full_name(device)
+    if name == "cpu":
+        keep_freed_memory()
     with _lock(name):
         share = _threads(cores()) if name == "cpu" else _among_processes(name)
         with share:

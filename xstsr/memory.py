@@ -1,12 +1,17 @@
 """How much memory there is, how much the work takes, and how to say it."""
 
+import ctypes
 import os
+import sys
+from functools import lru_cache
 from pathlib import Path
 
 PROCESS = 420 * 2**20  # measured: Python with xarray, Dask and torch
 EVALUATION = 60 * 2**20  # measured: what a network takes for the smallest window
 # measured peaks on the CPU, float32: of sampling by diffusion, and in one evaluation
 BYTES_PER_PIXEL, BYTES_PER_PIXEL_AT_ONCE = 290, 130
+KEPT = 256 * 2**20  # of freed memory, for what is needed next
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's mallopt(3)
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -27,6 +32,24 @@ def available_bytes() -> int:
     leave (containers, batch jobs) and what its own limit (``ulimit -v``) does.
     """
     return max(0, min([_machine_bytes(), *_group_bytes(), *_limit_bytes()]))
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> bool:
+    """Let this process keep up to `KEPT` bytes of freed memory; tell if it does.
+
+    Networks ask for the same large blocks again and again. By default the C library
+    hands each of them back to the system, which clears its pages before it gives it
+    out again: a fourth of the time of an evaluation, and half of it in workers of
+    `distributed`, whose environment asks for that.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # not glibc
+        return False
+    return all(mallopt(option, KEPT) for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
 
 
 def readable(size: float) -> str:
