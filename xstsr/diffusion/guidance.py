@@ -19,7 +19,8 @@ from xstsr.diffusion.features import Factor, interpolate
 from xstsr.diffusion.transform import Transform
 
 ROUNDS = 2  # a smooth correction meets the block means nearly, a second one closely
-LAST_ROUNDS = 8  # where no denoiser mends what is left; more change nothing on val/
+# where no denoiser mends what is left: as close as eight rounds without over-relaxation
+LAST_ROUNDS, OVER = 5, 1.5
 CAP = 4.0  # the largest gain of one round; an almost dry block would ask for any
 
 
@@ -29,6 +30,7 @@ def guide(
     factor: Factor,
     transform: Transform,
     rounds: int = ROUNDS,
+    relaxation: float = 1.0,
 ) -> Tensor:
     """Bring the block means of a field close to the coarse field, smoothly.
 
@@ -44,6 +46,8 @@ def guide(
         The value space of `z`.
     rounds : int
         Corrections, one after the other.
+    relaxation : float
+        Factor on each of them: a smooth correction falls short of what blocks need.
 
     Returns
     -------
@@ -55,22 +59,27 @@ def guide(
     is_open = transform.is_open(coarse)
     target = torch.where(is_open, coarse, transform.rest)
     for _ in range(rounds):
-        value = correct(value, target, is_open, factor)
+        value = correct(value, target, is_open, factor, relaxation)
     # what the transform has set to dry keeps its z, which a gain cannot change
     moved = torch.where(value == given, z[:, 0], transform.forward(value))
     return moved[:, None]
 
 
-def _scale(value: Tensor, target: Tensor, is_open: Tensor, factor: Factor) -> Tensor:
+def _scale(
+    value: Tensor, target: Tensor, is_open: Tensor, factor: Factor, relaxation: float
+) -> Tensor:
     """Multiply by a smooth gain."""
     gain = target / _block_mean(value, factor).clamp(min=1e-6)
-    wanted = torch.where(is_open, gain.clamp(1 / CAP, CAP).log(), 0.0)
+    wanted = torch.where(is_open, gain.clamp(1 / CAP, CAP).log() * relaxation, 0.0)
     return value * interpolate(wanted, is_open, factor).exp()
 
 
-def _shift(value: Tensor, target: Tensor, is_open: Tensor, factor: Factor) -> Tensor:
+def _shift(
+    value: Tensor, target: Tensor, is_open: Tensor, factor: Factor, relaxation: float
+) -> Tensor:
     """Add a smooth shift."""
-    wanted = torch.where(is_open, target - _block_mean(value, factor), 0.0)
+    missing = target - _block_mean(value, factor)
+    wanted = torch.where(is_open, missing * relaxation, 0.0)
     return value + interpolate(wanted, is_open, factor)
 
 
@@ -79,4 +88,5 @@ def _block_mean(value: Tensor, factor: Factor) -> Tensor:
     b, t, y, x = value.shape
     ft, fy, fx = factor
     blocks = value.reshape(b, t // ft, ft, y // fy, fy, x // fx, fx)
-    return blocks.mean(dim=(2, 4, 6))
+    # along x first, where values lie side by side
+    return blocks.sum(dim=6).sum(dim=(2, 4)) / (ft * fy * fx)

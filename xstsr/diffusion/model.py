@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from xstsr.diffusion.denoiser import Condition, Denoiser, SigmaData
 from xstsr.diffusion.features import Factor, Features, features
 from xstsr.diffusion.generator import Generator
-from xstsr.diffusion.guidance import LAST_ROUNDS, guide
+from xstsr.diffusion.guidance import LAST_ROUNDS, OVER, guide
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.mean import MeanNetwork
 from xstsr.diffusion.network import Architecture
@@ -190,7 +190,7 @@ class Model(nn.Module):
         if amplitude != 1:
             z = condition.means.z + amplitude * (z - condition.means.z)
         given = condition.coarse, condition.factor, self.spec.transform
-        return guide(z, *given, rounds=LAST_ROUNDS)
+        return guide(z, *given, rounds=LAST_ROUNDS, relaxation=OVER)
 
     def sample(
         self,

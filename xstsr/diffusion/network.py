@@ -211,12 +211,15 @@ class SpaceTimeUNet(nn.Module):
         pad = (left, -(width + left) % stride, top, -(height + top) % stride)
 
         def fold(*parts: Tensor) -> Tensor:
-            x = functional.pad(torch.cat(parts, dim=1), pad)
-            x = functional.pixel_unshuffle(x, n)
-            entered: Tensor = self.enter(
-                x.contiguous(memory_format=torch.channels_last)
-            )
-            return entered
+            count = self.enter.in_channels // n**2
+            rows, columns = height + sum(pad[2:]), width + sum(pad[:2])
+            x = parts[0].new_zeros(len(parts[0]), count, rows, columns)
+            inner = x[..., top : top + height, left : left + width]
+            for place, part in zip(
+                inner.split([p.shape[1] for p in parts], dim=1), parts, strict=True
+            ):
+                place.copy_(part)
+            return self._enter(x)
 
         def unfold(part: Tensor) -> Tensor:
             x = functional.pixel_shuffle(self.leave(part), n)
@@ -237,6 +240,19 @@ class SpaceTimeUNet(nn.Module):
         x = _in_slabs(unfold, x).reshape(b, frames, self.outputs, height, width)
         fine: Tensor = x.transpose(1, 2).float()
         return fine
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """Fold blocks of pixels into channels, and convolve them, in one go."""
+        n, door = self.architecture.fold, self.architecture.door
+        kernel = self.enter.weight.unflatten(1, (-1, n, n)).permute(0, 1, 4, 2, 5, 3)
+        entered = functional.conv2d(
+            x,
+            kernel.reshape(len(kernel), -1, door * n, door * n),
+            self.enter.bias,
+            stride=n,
+            padding=n * (door // 2),
+        )
+        return entered.contiguous(memory_format=torch.channels_last)
 
     def _rise(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
         """Bring features up to a level and add what was kept there, in its place."""

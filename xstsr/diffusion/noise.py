@@ -50,16 +50,14 @@ def philox4x32(counter: Tensor, key: tuple[int, int]) -> Tensor:
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
-        # int64 wraps, but the low 64 bits of the product are all that is needed
+        # int64 wraps, but the low 64 bits of the product are all that is needed; what
+        # stands above the low 32 of c1 and c3 is masked after they were mixed in
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
-            p1 & _MASK,
-            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
-            p0 & _MASK,
-        )
+        c0 = (p1 >> 32).bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(_MASK)
+        c2 = (p0 >> 32).bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(_MASK)
+        c1, c3 = p1, p0
         k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-    return torch.stack((c0, c1, c2, c3))
+    return torch.stack((c0, c1 & _MASK, c2, c3 & _MASK))
 
 
 def key_of(
