@@ -93,8 +93,9 @@ model = xstsr.train(
 
 truth = event(0)
 coarse = xr.Dataset({n: truth[n].stsr.coarsen(S, T) for n in truth.data_vars})
-rain = coarse.pr.stsr.upscale(S, T, method="rainfarm", realizations=4)
-warm = coarse.tas.stsr.upscale(S, T, model=model, given=rain, realizations=4)
+choices = {"pr": {"method": "rainfarm"}, "tas": model}
+both = coarse.stsr.upscale_together(choices, S, T, realizations=4)
+rain, warm = both.pr, both.tas
 alone = coarse.tas.stsr.upscale(S, T, method="linear")
 # where radar has seen the fine rain, temperature is drawn given that
 seen = coarse.tas.stsr.upscale(S, T, model=model, given=truth.pr)
@@ -126,6 +127,6 @@ print("error of temperature [K]")
 for name, field in (("given the true rain", seen), ("interpolated", alone)):
     print(f"  {name:20} {float(((field - truth.tas) ** 2).mean() ** 0.5):.2f}")
 
-xr.Dataset({"pr": rain, "tas": warm}).to_netcdf(folder / "both.nc")
+both.to_netcdf(folder / "both.nc")
 warm.stsr.plot.compare(coarse.tas, truth.tas, path=folder / "both.png")
 print(f"wrote {folder / 'both.nc'} and {folder / 'both.png'}")

@@ -44,6 +44,7 @@ UPPER_ROOMS = {
     "plot",
     "report",
     "store",
+    "together",
     "training",
     "water",
 }

@@ -15,6 +15,7 @@ from xstsr import (
     regridding,
     report,
     store,
+    together,
     water,
 )
 from xstsr.factors import Space
@@ -197,6 +198,13 @@ class DatasetAccessor:
     def upscale(self, name: str, s: Space, t: int = 1, **options: Any) -> xr.Dataset:
         """Refine a variable: `xstsr.upscale`, from Dataset to Dataset."""
         return pipeline.upscale_dataset(self._ds, name, s, t, **options)
+
+    @_options_of(pipeline.upscale)
+    def upscale_together(
+        self, models: together.Models, s: Space, t: int = 1, **options: Any
+    ) -> xr.Dataset:
+        """Refine several variables, each given those before it: `xstsr.together`."""
+        return together.upscale_together(self._ds, models, s, t, **options)
 
     @_options_of(water.coarsen)
     def coarsen(self, name: str, s: Space, t: int = 1, **options: Any) -> xr.Dataset:

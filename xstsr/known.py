@@ -9,6 +9,7 @@ steps, which is checked, for a network would take a shifted mountain for a true 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -127,7 +128,7 @@ def known_for(
     GridError
         A field does not lie on the fine grid.
     """
-    needed = _needed(request)
+    needed = needed_by(request.method, request.model)
     known = fields_of(static, given)
     _check_names(known, needed, request, meaning)
     if not needed:
@@ -160,6 +161,16 @@ def known_for(
     fields = xr.Variable.concat(whole, dim="field")
     stacked: Array = fields.transpose(REALIZATION, "field", ...).data
     return stacked
+
+
+def needed_by(method: str, model: str | PathLike[str]) -> Sequence[Mapping[str, Any]]:
+    """List the known fields of a model's spec, as its header has them."""
+    if method not in NEURAL:
+        return ()
+    from xstsr.diffusion.checkpoint import read_header
+
+    fields: Sequence[Mapping[str, Any]] = read_header(model)["spec"].get("known", ())
+    return fields
 
 
 def fields_of(*sources: Known | None) -> dict[Any, xr.DataArray]:
@@ -260,17 +271,6 @@ def _in_time(da: xr.DataArray, cells: Cells) -> Found:
         rates = cut * xr.Variable((meaning.time_dim,), factors)
         return Found(rates, "mm h-1", is_rain=True)
     return Found(cut, meaning.units)
-
-
-def _needed(request: Request) -> Sequence[Mapping[str, Any]]:
-    """List the known fields of the model's spec."""
-    if request.method not in NEURAL:
-        return ()
-    from xstsr.diffusion.checkpoint import read_header
-
-    spec = read_header(request.model)["spec"]
-    fields: Sequence[Mapping[str, Any]] = spec.get("known", ())
-    return fields
 
 
 def _check_names(
