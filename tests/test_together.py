@@ -111,5 +111,7 @@ def test_variables_at_other_times_are_refused():
     ds = both()
     ds["tas"] = ds.tas.assign_attrs(cell_methods="time: point")
     choices = {name: {"method": "linear"} for name in ds.data_vars}
-    with pytest.raises(GridError, match=r"grids .*'time': 12.*'time': 11.* are not one"):
+    with pytest.raises(
+        GridError, match=r"grids .*'time': 12.*'time': 11.* are not one"
+    ):
         upscale_together(ds, choices, 2, 2, label="left")
