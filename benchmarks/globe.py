@@ -12,8 +12,9 @@ the pole are upscaled as the inside of a grid. The same is done as if the grid h
 
 import argparse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -175,13 +176,11 @@ def measure(
     }
 
 
-def cases(model_degrees: float, s: int) -> Iterator[Case]:
-    """List what is measured: the networks where they are affordable, linear beyond."""
-    for closed in (True, False):
-        yield Case(model_degrees, "diffusion", s, closed)
-    for degrees in (1.0, 0.25):
+def cases(spacings: Sequence[float], s: int) -> Iterator[Case]:
+    """List what is measured."""
+    for method, degrees in product(("diffusion", "linear"), spacings):
         for closed in (True, False):
-            yield Case(degrees, "linear", s, closed)
+            yield Case(degrees, method, s, closed)
 
 
 def verdict(rows: list[dict[str, str | float]]) -> str:
@@ -207,10 +206,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks") / "globe.md")
     parser.add_argument("--model", default="default", help="name or path")
     parser.add_argument("--steps", type=int, help="network evaluations")
-    parser.add_argument("--degrees", type=float, default=1.0, help="for the networks")
+    parser.add_argument(
+        "--degrees", type=float, nargs="+", default=[1.0, 0.25], help="spacings"
+    )
     parser.add_argument("-s", type=int, default=2, help="factor")
     parser.add_argument("--runs", type=int, default=3, help="of each field")
-    parser.add_argument("--frames", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=4)
     given = parser.parse_args()
     # the model warns: it knows no spacing of 50 km
     warnings.simplefilter("ignore", AssumptionWarning)
