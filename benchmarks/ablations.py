@@ -33,6 +33,7 @@ from benchmarks.common import (
     arguments,
     geometric_mean,
     open_events,
+    protocol_of,
     report,
     say,
     short,
@@ -256,12 +257,7 @@ def detail(name: str, scores: xr.Dataset) -> list[dict[str, str | float]]:
 def run(names: list[str], given: Any) -> Mapping[str, tuple[str, xr.Dataset]]:
     """Train and score the variants; those that are finished, with model and scores."""
     events = judged_events(given.data)
-    protocol = Protocol(
-        realizations=given.realizations,
-        steps=given.steps,
-        side=given.side,
-        frames=given.frames,
-    )
+    protocol = protocol_of(given, model="default")
     how = (
         f"{given.data.name} {given.factors} {given.realizations} {given.steps} "
         f"{given.side} {given.frames}"

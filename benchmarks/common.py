@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xstsr.diffusion.checkpoint import fingerprint
+from xstsr.evaluation import Protocol
 from xstsr.files import open_variable
 
 DATA = Path("../shared/data")
@@ -35,6 +38,14 @@ def arguments(
     parser.add_argument("--realizations", type=int, default=realizations)
     parser.add_argument("--steps", type=int, help="network evaluations")
     return parser
+
+
+def protocol_of(given: argparse.Namespace, **others: Any) -> Protocol:
+    """Take from the command line what it has in common with a protocol."""
+    named = {
+        f.name: getattr(given, f.name) for f in fields(Protocol) if f.name in given
+    }
+    return Protocol(**{name: getattr(given, name) for name in names} | others)
 
 
 def open_events(folder: Path) -> list[Event]:

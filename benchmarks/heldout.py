@@ -18,6 +18,7 @@ import xarray as xr
 from benchmarks.common import (
     arguments,
     open_events,
+    protocol_of,
     report,
     say,
     short,
@@ -148,13 +149,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=24, help="fine frames of a box")
     given = parser.parse_args()
     factors = parse_factors(given.factors)
-    protocol = Protocol(
-        realizations=given.realizations,
-        methods=("diffusion", "rainfarm", "linear", "nearest"),
-        model=given.model,
-        steps=given.steps,
-        side=given.side,
-        frames=given.frames,
+    protocol = protocol_of(
+        given, methods=("diffusion", "rainfarm", "linear", "nearest")
     )
     events = open_events(given.data)
     with report(given.out) as parts:

@@ -18,6 +18,7 @@ from benchmarks.common import (
     Event,
     arguments,
     open_events,
+    protocol_of,
     report,
     say,
     short,
@@ -194,14 +195,7 @@ def main() -> None:
         help="which tables, between commas; all by default",
     )
     given = parser.parse_args()
-    protocol = Protocol(
-        realizations=given.realizations,
-        methods=("diffusion",),
-        model=given.model,
-        steps=given.steps,
-        side=given.side,
-        frames=given.frames,
-    )
+    protocol = protocol_of(given, methods=("diffusion",))
     events = open_events(given.data)
     cases = [(e, f) for e in events for f in parse_factors(given.factors)]
     wanted = given.only.split(",")

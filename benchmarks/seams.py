@@ -15,6 +15,7 @@ import xarray as xr
 from benchmarks.common import (
     arguments,
     open_events,
+    protocol_of,
     report,
     say,
     short,
@@ -110,13 +111,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=100, help="pixels along a box")
     parser.add_argument("--runs", type=int, default=8, help="of each record")
     given = parser.parse_args()
-    protocol = Protocol(
-        realizations=given.realizations,
-        model=given.model,
-        steps=given.steps,
-        side=given.side,
-        frames=10**6,  # the whole record
-    )
+    protocol = protocol_of(given, frames=10**6)  # the whole record
     with report(given.out) as parts:
         rows: list[dict[str, str | float]] = []
         for name, da in open_events(given.data):

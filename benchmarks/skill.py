@@ -6,7 +6,7 @@ The folder decides what is read: test/ to report, val/ to choose.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,7 @@ from benchmarks.common import (
     arguments,
     geometric_mean,
     open_events,
+    protocol_of,
     report,
     say,
     short,
@@ -23,7 +24,6 @@ from benchmarks.common import (
 )
 from xstsr.evaluation import (
     BASELINES,
-    Protocol,
     evaluate_events,
     markdown,
     parse_factors,
@@ -186,15 +186,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12, help="fine frames of a box")
     parser.add_argument("--boxes", type=int, default=1, help="boxes of an event")
     given = parser.parse_args()
-    protocol = replace(
-        Protocol(),
-        realizations=given.realizations,
-        model=given.model,
-        steps=given.steps,
-        side=given.side,
-        frames=given.frames,
-        boxes=given.boxes,
-    )
+    protocol = protocol_of(given)
     with report(given.out) as parts:
         scores = evaluate_events(
             open_events(given.data), parse_factors(given.factors), protocol, say

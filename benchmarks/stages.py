@@ -15,6 +15,7 @@ from benchmarks.common import (
     Event,
     arguments,
     open_events,
+    protocol_of,
     report,
     say,
     short,
@@ -117,13 +118,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=160, help="pixels along a box")
     parser.add_argument("--frames", type=int, default=24, help="fine frames of a box")
     given = parser.parse_args()
-    protocol = Protocol(
-        realizations=given.realizations,
-        model=given.model,
-        steps=given.steps,
-        side=given.side,
-        frames=given.frames,
-    )
+    protocol = protocol_of(given)
     events = open_events(given.data)
     with report(given.out) as parts:
         rows = list(compare(events, protocol))
