@@ -42,9 +42,7 @@ def arguments(
 
 def protocol_of(given: argparse.Namespace, **others: Any) -> Protocol:
     """Take from the command line what it has in common with a protocol."""
-    named = {
-        f.name: getattr(given, f.name) for f in fields(Protocol) if f.name in given
-    }
+    names = [field.name for field in fields(Protocol) if field.name in given]
     return Protocol(**{name: getattr(given, name) for name in names} | others)
 
 
