@@ -179,8 +179,8 @@ from xstsr.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        np.ones(5_000_000)  # 40 MB
+    for _ in range(50):
+        np.ones(400_000)  # 3.2 MB, too little for the huge pages that numpy asks for
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 usual = faults()
@@ -201,6 +201,8 @@ def test_memory_that_was_freed_is_used_again():
     if told[0] == "False":
         pytest.skip("this C library has no mallopt")
     usual, kept = int(told[1]), int(told[2])
+    if usual < 10_000:
+        pytest.skip(f"the system gives {usual} large pages, whatever is asked for")
     assert kept < usual / 4  # the first block is still cleared
 
 
