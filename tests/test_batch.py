@@ -147,14 +147,15 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, pieces, no_compute
 @pytest.fixture
 def failing(monkeypatch):
     """Run with a disk that is full after one block."""
-    note, count = Journal.note, 0
+    note, count, lock = Journal.note, 0, threading.Lock()
 
     def fail(self, *block):
         nonlocal count
-        count += 1
-        if count > 1:
-            raise OSError("No space left on device")
-        note(self, *block)
+        with lock:  # the first block is noted before another one fails
+            count += 1
+            if count > 1:
+                raise OSError("No space left on device")
+            note(self, *block)
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "note", fail)
