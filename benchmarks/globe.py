@@ -198,6 +198,11 @@ def verdict(rows: list[dict[str, str | float]]) -> str:
     return f"missed by {', '.join(missed)}" if missed else "reached"
 
 
+def frames_of(case: Case, given: argparse.Namespace) -> int:
+    """Give coarse grids more frames than the finest."""
+    return round(given.frames * case.degrees / min(given.degrees))
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(
@@ -211,14 +216,20 @@ def main() -> None:
     )
     parser.add_argument("-s", type=int, default=2, help="factor")
     parser.add_argument("--runs", type=int, default=3, help="of each field")
-    parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=6,
+        help="of the finest grid; coarser ones have as many more as they have fewer "
+        "columns, so that poles are judged by as many pairs of pixels",
+    )
     given = parser.parse_args()
     # the model warns: it knows no spacing of 50 km
     warnings.simplefilter("ignore", AssumptionWarning)
     with report(given.out) as parts:
         rows = [
             measure(
-                rain(case.degrees, given.frames),
+                rain(case.degrees, frames_of(case, given)),
                 case,
                 given.runs,
                 given.model,

@@ -106,9 +106,9 @@ def seam(da: xr.DataArray, s: int, t: int, protocol: Protocol, runs: int) -> flo
 
 def main() -> None:
     """Run the command."""
-    parser = arguments(__doc__, data="val", out="seams.md", realizations=2)
+    parser = arguments(__doc__, data="val", out="seams.md", realizations=8)
     parser.add_argument("--factors", default="4x2,10x3,25x6,7x1")
-    parser.add_argument("--side", type=int, default=100, help="pixels along a box")
+    parser.add_argument("--side", type=int, default=200, help="pixels along a box")
     parser.add_argument("--runs", type=int, default=8, help="of each record")
     given = parser.parse_args()
     protocol = protocol_of(given, frames=10**6)  # the whole record
