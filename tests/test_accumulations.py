@@ -428,8 +428,19 @@ def test_single_sum_of_an_unknown_start_is_refused():
     da = along_time(rain(1))
     with pytest.raises(CFError, match="'valid_time' has one time and it is unknown"):
         da.stsr.deaccumulate(resets=[np.datetime64("2030-01-01")])
+    with (
+        pytest.warns(AssumptionWarning, match="begin anew"),
+        pytest.raises(CFError, match="'valid_time' has one time and it is unknown"),
+    ):
+        da.stsr.deaccumulate()
     made = da.stsr.deaccumulate(resets="1 hour")
     np.testing.assert_array_equal(made, da)
+
+
+@pytest.mark.parametrize("jitter", ["x", -1, np.nan, np.inf])
+def test_jitter_that_is_no_fall_is_refused(jitter):
+    with pytest.raises(DataError, match=rf"jitter={jitter!r}: it is how far sums"):
+        along_time(rain(3)).stsr.deaccumulate(resets="1 hour", jitter=jitter)
 
 
 def test_field_without_time_is_refused():

@@ -90,6 +90,12 @@ def test_pattern_gives_what_the_whole_record_gives(tmp_path, pieces, whole, suff
             lambda ds: ds.convert_calendar("noleap", use_cftime=True),
             r"calendar: 'noleap', not 'proleptic_gregorian'",
         ),
+        (lambda ds: ds.isel(time=slice(0)), r"b\.nc': its variable 'pr' has no times"),
+        (
+            lambda ds: ds.assign(pr=ds.pr.assign_attrs(standard_name="snowfall_flux")),
+            "standard_name: 'snowfall_flux', not",
+        ),
+        (lambda ds: ds.drop_vars("time_bnds"), "bounds: only one has those of 'time'"),
         (lambda ds: ds, r"b\.nc' to .*one begins at .* do not overlap in time"),
     ],
 )
@@ -104,6 +110,53 @@ def test_files_that_disagree_are_named_before_anything_is_written(
     with pytest.raises(DataError, match=told):
         open_files(paths)
     assert names(tmp_path) == ["a.nc", "b.nc"]
+
+
+def test_files_on_other_projections_or_cells_are_refused(tmp_path):
+    one = make_dataset("metres", shape=(4, 3, 5))
+    later = one.assign_coords(time=one.time + np.timedelta64(4, "h"))
+    later["time_bnds"] = one.time_bnds + np.timedelta64(4, "h")
+    moved = later.copy()
+    moved["crs"] = later.crs.assign_attrs(false_easting=1.0)
+    edges = np.stack([one.x - 500, one.x + 500], axis=1)
+    one, cells = (
+        ds.assign(x_bnds=(("x", "bnds"), edges + by))
+        for ds, by in ((one, 0), (later, 1))
+    )
+    cells.x.attrs["bounds"] = one.x.attrs["bounds"] = "x_bnds"
+    paths = [save(one, tmp_path / "a.nc"), save(moved, tmp_path / "b.nc")]
+    with pytest.raises(DataError, match=r"projection: other attributes of 'crs'"):
+        open_files(paths)
+    with pytest.raises(DataError, match=r"bounds: other values of those of 'x'"):
+        open_files([paths[0], save(cells, tmp_path / "c.nc")])
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+def test_source_is_not_replaced(tmp_path, whole, suffix):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".nc":
+        save(whole, path)
+    else:
+        whole.to_zarr(path, zarr_format=2)
+    done = xstsr("upscale", path, path, *OPTIONS, "--overwrite")
+    assert done.exit_code == 2
+    assert "it is what is read, and would be lost" in done.stderr
+    with xr.open_dataset(path) as kept:
+        assert kept.sizes == whole.sizes
+
+
+def test_full_disk_stops_the_copy_into_a_file(tmp_path, pieces, monkeypatch):
+    def no_space(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xstsr.batch.write", no_space)
+        done = xstsr("upscale", *pieces, tmp_path / "o.nc", *OPTIONS)
+    assert done.exit_code == 3
+    assert "cannot be copied into" in done.stderr
+    done = xstsr("upscale", *pieces, tmp_path / "o.nc", *OPTIONS, "--resume")
+    assert done.exit_code == 0
+    assert (tmp_path / "o.nc").exists()
 
 
 def test_pattern_without_files_is_refused(tmp_path):

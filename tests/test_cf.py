@@ -24,6 +24,7 @@ from tests.strategies import (
 )
 from xstsr import cf
 from xstsr.errors import CFError, DataError, GridError, UnitError
+from xstsr.meaning import AssumptionWarning
 from xstsr.times import DAY
 
 
@@ -1113,3 +1114,68 @@ def test_import_is_light():
         "sys.exit(sorted(heavy & set(sys.modules)) or 0)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_region_across_greenwich_is_told_how_to_come_together():
+    lon = np.array([357.5, 358.5, 359.5, 0.5, 1.5])
+    remedy = r"assign_coords\(lon=\(da\['lon'\] \+ 180\) % 360 - 180\)"
+    da = make(shape=(4, 3, 5)).assign_coords(lon=("lon", lon, make().lon.attrs))
+    with pytest.raises(GridError, match=remedy):
+        cf.read(da)
+    with pytest.raises(GridError, match=rf"over half the globe lies.*{remedy}.sortby"):
+        cf.read(da.sortby("lon"))
+    mended = da.assign_coords(lon=(da.lon + 180) % 360 - 180)
+    mended.lon.attrs = da.lon.attrs
+    assert cf.read(mended).x_edges.tolist() == [-3, -2, -1, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("step_type", "statistic", "label"),
+    [("avg", "mean", "right"), ("instant", "point", "left")],
+)
+def test_grib_step_type_tells_the_statistic_and_the_label(step_type, statistic, label):
+    da = make(kind="state", cell_methods=None, label="right")
+    da.attrs["GRIB_stepType"] = step_type
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)
+        meaning = cf.read(da)
+    assert (meaning.statistic, meaning.time_label) == (statistic, label)
+
+
+def test_sums_of_states_from_grib_are_refused():
+    """ERA5's radiation [J m-2] and evaporation [m] are sums over each hour."""
+    da = make(kind="state", units="J m-2", cell_methods=None, name="ssrd")
+    da.attrs |= {"GRIB_stepType": "accum", "standard_name": "unknown"}
+    with pytest.raises(CFError, match=r"'time: sum', and sums.*deaccumulate"):
+        cf.read(da)
+    da.attrs["GRIB_stepType"] = "max"
+    with pytest.raises(CFError, match="its attributes say 'time: maximum'"):
+        cf.read(da)
+
+
+@pytest.mark.parametrize("name", ["cp", "lsp", "sf", "mcpr", "avg_lsprate"])
+def test_other_rain_of_era5_ends_at_its_labels(name):
+    amount = len(name) < 4
+    choices = {"kind": "amount", "units": "m"} if amount else {"units": "kg m-2 s-1"}
+    da = make(name=name, label="right", **choices)
+    with pytest.warns(AssumptionWarning, match="ERA5 .* at the end of their steps"):
+        assert cf.read(da).time_label == "right"
+
+
+@pytest.mark.parametrize(
+    ("standard_name", "constraint"),
+    [
+        ("air_temperature", "additive"),
+        ("eastward_wind", "additive"),
+        ("tendency_of_specific_humidity", "additive"),
+        ("surface_upward_latent_heat_flux", "additive"),
+        ("wind_speed", "multiplicative"),
+        ("specific_humidity", "multiplicative"),
+        ("surface_downwelling_shortwave_flux_in_air", "multiplicative"),
+        ("cloud_area_fraction", "multiplicative"),
+        ("surface_snow_amount", "multiplicative"),
+    ],
+)
+def test_what_has_no_values_below_zero_is_known_by_name(standard_name, constraint):
+    da = make(kind="state", units="1").assign_attrs(standard_name=standard_name)
+    assert cf.read(da).constraint == constraint

@@ -50,6 +50,18 @@ def test_store_has_the_same_bytes_from_a_cluster(client, tmp_path, finished):
     assert told == [(n, 20) for n in range(21)]
 
 
+def write_in_a_task(target):
+    to_zarr(rain(FRAMES), target, *FACTORS, **CALL)
+
+
+def test_task_of_the_only_worker_can_write(tmp_path, finished):
+    """It waits for tasks that need its own thread."""
+    with local_client(1) as client:
+        future = client.submit(write_in_a_task, tmp_path / "a.zarr", pure=False)
+        future.result(timeout=120)
+    assert_same_bytes(tmp_path / "a.zarr", finished)
+
+
 def loads():
     """How often this process has loaded a model."""
     from xstsr.diffusion.checkpoint import _load

@@ -16,7 +16,7 @@ from xstsr import methods
 from xstsr.diffusion.checkpoint import read_header
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.transform import StateTransform
-from xstsr.errors import DataError, GridError, XstsrError
+from xstsr.errors import CFError, DataError, GridError, XstsrError
 from xstsr.memory import BYTES_PER_PIXEL
 from xstsr.store import to_zarr
 from xstsr.training import train
@@ -280,3 +280,27 @@ def test_given_field_at_other_times_is_refused():
         GridError, match=r"given='pr'.*from 2020-01-02T00:00, and.*2020-01-01"
     ):
         read_events([tas], given=[later])
+
+
+def test_given_field_says_itself_which_steps_it_has(model):
+    """Its own labels and bounds count, not those of the field that is refined."""
+    coarse = warm(label="left")
+    rain = wet(label="right")
+    expected = coarse.stsr.upscale(2, 2, model=model, given=wet(), label="left")
+    made = coarse.stsr.upscale(2, 2, model=model, given=rain, label="left")
+    np.testing.assert_array_equal(made, expected)
+    bare = rain.copy()
+    bare.time.attrs.pop("xstsr_label")
+    edges = np.stack([bare.time - np.timedelta64(30, "m"), bare.time], axis=1)
+    ds = bare.to_dataset().assign(time_bnds=(("time", "bnds"), edges))
+    ds.time.attrs["bounds"] = "time_bnds"
+    made = coarse.stsr.upscale(2, 2, model=model, given=ds, label="left")
+    np.testing.assert_array_equal(made, expected)
+    with pytest.raises(GridError, match=r"it has .* and the fine grid has"):
+        coarse.stsr.upscale(2, 2, model=model, given=bare, label="left")
+
+
+def test_given_field_of_another_calendar_is_refused(model):
+    rain = wet().convert_calendar("noleap", use_cftime=True)
+    with pytest.raises(CFError, match="cannot match given='pr' and the field"):
+        warm().stsr.upscale(2, 2, model=model, given=rain, label="left")

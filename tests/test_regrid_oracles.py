@@ -158,11 +158,22 @@ def test_weights_of_cdo_are_read(cdo, tmp_path, generator):
     cdo(f"remap,{b},{weights}", a, tmp_path / "out.nc")
     with xr.open_dataset(tmp_path / "out.nc") as out:
         theirs = out.pr.values[0]
-    made = source.stsr.regrid("pr", target, weights=weights, min_valid=0.0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        made = source.stsr.regrid("pr", target, weights=weights, min_valid=0.0)
+    kept = [w for w in told if "does not keep water" in str(w.message)]
+    assert bool(kept) == (generator == "genbil")
     known = ~np.isnan(theirs)
     np.testing.assert_allclose(made.pr.values[0][known], theirs[known], rtol=1e-10)
+
+
+@pytest.mark.cdo
+def test_weights_of_cdo_for_another_target_are_refused(cdo, tmp_path):
+    source, target = pair("regional")
+    a, b = write(source, tmp_path / "a.nc"), write(target, tmp_path / "b.nc")
+    cdo(f"gencon,{b}", a, tmp_path / "weights.nc")
     with pytest.raises(GridError, match="made for another target grid"):
-        source.stsr.regrid("pr", source, weights=weights)
+        source.stsr.regrid("pr", source, weights=tmp_path / "weights.nc")
 
 
 @pytest.mark.cdo

@@ -469,6 +469,8 @@ def test_spacing_that_is_none_is_refused(text):
         region().pr.stsr.regrid(text)
     with pytest.raises(GridError, match=f"cannot read the spacing {text!r}"):
         read_spacing(text)
+    with pytest.raises(GridError, match="cannot read the spacing 5"):
+        region().pr.stsr.regrid("EPSG:3035", spacing=5)
 
 
 @pytest.mark.parametrize("text", ["EPSG:999999", "+proj=marble", "mars"])
@@ -540,6 +542,21 @@ def test_regions_apart_are_refused():
     local = region(south=0.0).pr.stsr.regrid("100 km")
     with pytest.raises(GridError, match=r"The source is at 40\.5 to 59\.5 N, 0\.5 to"):
         region().pr.stsr.regrid(local)
+
+
+def test_curvilinear_source_and_far_target_are_refused():
+    with pytest.raises(GridError, match="source and target have no area in common"):
+        curvilinear().stsr.regrid("pr", region(south=-60.0, west=170.0))
+
+
+def test_weights_that_cannot_be_read_are_refused(tmp_path):
+    links = make_weights(region(), "2 degrees")
+    (tmp_path / "w.nc").write_text("gridtype = lonlat")
+    for weights in (5, tmp_path / "w.nc", tmp_path / "none.nc"):
+        with pytest.raises(GridError, match=r"cannot read weights=.*make_weights"):
+            region().stsr.regrid("pr", "2 degrees", weights=weights)
+    with pytest.raises(GridError, match="weights: they have no links"):
+        region().stsr.regrid("pr", "2 degrees", weights=links.isel(n_s=slice(0)))
 
 
 def test_plane_without_projection_cannot_leave_it():

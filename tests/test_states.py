@@ -233,3 +233,23 @@ def test_codes_of_a_constant_state_come_back():
     (known,) = read_events([make(np.full((2, 3, 3), 4.0), kind="state", units="degC")])
     assert (decode(known.codes, known.state) == 4).all()
     assert (encode(np.full(3, np.nan), known.state) == 65535).all()
+
+
+@given(seed=st.integers(0, 99), s=st.integers(2, 5), t=st.integers(1, 3))
+def test_speed_of_the_wind_stays_above_zero_and_keeps_its_mean(seed, s, t):
+    rng = np.random.default_rng(seed)
+    values = rng.gamma(0.3, 2.0, (4, 3, 5)) * (rng.random((4, 3, 5)) > 0.3)
+    coarse = make(values, kind="state", units="m s-1")
+    coarse.attrs["standard_name"] = "wind_speed"
+    fine = coarse.stsr.upscale(s, t, method="linear")
+    assert float(fine.min()) >= 0
+    assert fine.stsr.check(coarse).relative < 1e-5
+    wrong = (fine - 0.5).assign_attrs(fine.attrs)
+    assert float(wrong.stsr.conserve(coarse).min()) >= 0
+
+
+def test_speed_below_zero_is_refused():
+    coarse = make(np.full((2, 3, 3), -1.0), kind="state", units="m s-1")
+    coarse.attrs["standard_name"] = "wind_speed"
+    with pytest.raises(DataError, match="what else is never negative: the smallest"):
+        coarse.stsr.upscale(2, method="linear")

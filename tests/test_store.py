@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,12 +24,13 @@ from benchmarks.kills import files, is_readable
 from tests.models import write_tiny_model
 from tests.runs import CALL, FACTORS, grow, rain
 from tests.strategies import make, make_dataset
+from tests.test_batch import names
 from xstsr import blockwriter, publish, store
-from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
+from xstsr.errors import DataError, PlanError, StoppedError, StoreError, XstsrError
 from xstsr.fingerprint import fingerprint
 from xstsr.journal import Journal, differences
 from xstsr.memory import CostWarning
-from xstsr.store import to_zarr
+from xstsr.store import _local, to_zarr
 
 LINEAR = {"method": "linear"}
 
@@ -279,6 +281,62 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path):
         to_zarr(rain(), tmp_path / "file" / "a.zarr", 2, **LINEAR)
 
 
+def test_folder_of_others_is_left_alone(tmp_path):
+    folder = tmp_path / "a.zarr.part"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years of work")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(StoreError, match=r"holds \['thesis\.tex'\], which no run"):
+            to_zarr(rain(), tmp_path / "a.zarr", 2, **LINEAR, **options)
+    assert names(folder) == ["thesis.tex"]
+
+
+def test_what_is_read_is_not_replaced(tmp_path):
+    rain().to_dataset(name="pr").to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    options = {"name": "pr", "overwrite": True, **LINEAR}
+    with (
+        xr.open_zarr(tmp_path / "a.zarr") as ds,
+        pytest.raises(DataError, match=r"a\.zarr': it is what is read"),
+    ):
+        to_zarr(ds, tmp_path / "a.zarr", 2, **options)
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_target_without_a_name_is_refused(path):
+    with pytest.raises(StoreError, match="it has no name"):
+        to_zarr(rain(), path, 2, **LINEAR)
+
+
+def test_relative_target_is_known_to_workers_in_other_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = _local("out/a.zarr")
+    assert target == tmp_path / "out" / "a.zarr"
+    assert Journal.beside(target).folder.is_absolute()
+
+
+def test_field_in_one_piece_is_read_in_pieces(monkeypatch):
+    """A file that was opened without chunks is not read as a whole."""
+    monkeypatch.setattr(store, "PIECE", rain().nbytes // 3)
+    work = store.Work.of(rain().compute(), "", FACTORS, dict(CALL))
+    assert work.source[work.name].chunksizes["time"] == (40, 40, 40)
+
+
+def test_disk_that_fills_when_all_is_written_stops_and_is_resumed(
+    tmp_path, monkeypatch, finished
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(publish.shutil, "copyfile", no_space)
+        with pytest.raises(StoppedError, match=r"all windows were written.*No space"):
+            to_zarr(rain(), tmp_path / "a.zarr", *FACTORS, **CALL)
+    assert not (tmp_path / "a.zarr").exists()
+    to_zarr(rain(), tmp_path / "a.zarr", *FACTORS, resume=True, **CALL)
+    assert_same_bytes(tmp_path / "a.zarr", finished)
+
+
+def no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
 def mounted(folder: Path, options: str) -> None:
     """Mount a file system in memory, or a visible skip: it takes privileges."""
     folder.mkdir()
@@ -389,7 +447,7 @@ def test_error_in_the_data_leaves_what_was_written(tmp_path):
     da[-1, 1, 1] = -1.0
     target = tmp_path / "a.zarr"
     with (
-        pytest.raises(XstsrError, match=r"negative rain: the smallest value is -1"),
+        pytest.raises(XstsrError, match=r"negative rain.* the smallest value is -1"),
         dask.config.set(scheduler="synchronous"),
     ):
         to_zarr(da.chunk(time=50), target, 2, 3, **LINEAR)
@@ -619,6 +677,7 @@ def test_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path, finished)
             process.kill()
             kills += 1
         process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)  # nothing else stops it
         if target.exists():
             assert_same_bytes(target, finished)
             shutil.rmtree(target)  # and another one

@@ -102,8 +102,19 @@ def test_what_is_needed_and_nowhere_is_missed(models):
 
 
 def test_no_variable_is_refused():
-    with pytest.raises(XstsrError, match=r"models=\{\}: no variable is named"):
+    with pytest.raises(XstsrError, match=r"models=\{\}: it names no variables"):
         upscale_together(both(), {}, 2)
+    with pytest.raises(XstsrError, match=r"models='pr': it names no variables"):
+        upscale_together(both(), "pr", 2)
+
+
+def test_labels_of_other_steps_are_refused():
+    """ERA5's rain is that of the hour before its label, and wind that of its label."""
+    ds = both()
+    ds["pr"].attrs |= {"GRIB_stepType": "avg"}
+    choices = {name: {"method": "linear"} for name in ds.data_vars}
+    with pytest.raises(GridError, match=r"labels of 'tas' stand for other time_bnds"):
+        upscale_together(ds, choices, 2, 1)
 
 
 def test_variables_at_other_times_are_refused():

@@ -164,22 +164,21 @@ def test_weights_do_not_know_the_unit_of_length():
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.0], [-0.0], [np.nan, 2.0], [np.nan], []])
-@pytest.mark.parametrize("kind", ["rate", "amount"])
-def test_check_values_lets_rain_pass(values, kind):
-    check_values(np.array(values), kind)
+def test_check_values_lets_rain_pass(values):
+    check_values(np.array(values), "multiplicative")
 
 
 def test_check_values_tells_the_smallest_value():
     values = np.array([1.0, -0.25, np.nan, -0.125], np.float32)
     with pytest.raises(DataError, match=r"smallest value is -0\.25.*da\.clip\(min=0\)"):
-        check_values(values, "amount")
-    check_values(values, "state")
+        check_values(values, "multiplicative")
+    check_values(values, "additive")
 
 
-@pytest.mark.parametrize("kind", ["rate", "amount", "state"])
-def test_check_values_counts_infinities(kind):
+@pytest.mark.parametrize("constraint", ["multiplicative", "additive"])
+def test_check_values_counts_infinities(constraint):
     with pytest.raises(DataError, match=r"2 values are infinite.*isfinite"):
-        check_values(np.array([1.0, np.inf, -np.inf, np.nan]), kind)
+        check_values(np.array([1.0, np.inf, -np.inf, np.nan]), constraint)
 
 
 def test_draw_refuses_negative_rain_but_not_negative_degrees():

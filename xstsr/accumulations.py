@@ -13,6 +13,7 @@ Other archives need nothing of this: ERA5's hourly ``tp`` is that of each hour.
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from xstsr import cell_methods as cm
 from xstsr import cf
 from xstsr.cf_coords import clean
 from xstsr.cf_write import complete, grid_mapping_names
-from xstsr.errors import CFError, UnitError
+from xstsr.errors import CFError, DataError, UnitError
 from xstsr.increments import Jitter, increments
 from xstsr.meaning import AssumptionWarning
 from xstsr.restarts import Series, read_series
@@ -168,7 +169,7 @@ def _deaccumulate(
 ) -> tuple[xr.DataArray, Series]:
     cf.check_field(da)
     plain, pint_units = cf.strip(da)
-    rounding = None if signed else Jitter(jitter, _little(plain))
+    rounding = None if signed else Jitter(_checked(jitter), _little(plain))
     series = read_series(plain, resets, rounding)
     if series.edges.size < 2:
         raise CFError(
@@ -184,6 +185,19 @@ def _deaccumulate(
     if rate and pint_units is not None:
         pint_units = pint_units / pint_units._REGISTRY.second
     return cf.wrap(out, pint_units), series
+
+
+def _checked(jitter: object) -> float | None:
+    """Refuse a jitter that is no length of a fall."""
+    if jitter is None:
+        return None
+    if isinstance(jitter, Real) and 0 <= float(jitter) < np.inf:
+        return float(jitter)
+    raise DataError(
+        f"cannot use jitter={jitter!r}: it is how far sums may fall by rounding, in "
+        "their units, and not below zero. Pass a number such as jitter=1e-6, or leave "
+        "it out."
+    )
 
 
 def _amounts(series: Series, rounding: Jitter | None, name: object) -> xr.Variable:

@@ -72,7 +72,14 @@ def refine_into(
         made = to_zarr(dataset, grown, resume=resume, overwrite=not resume, **call)
         with made:
             del made.attrs[CALL]
-            write(made, target, overwrite=overwrite)
+            try:
+                write(made, target, overwrite=overwrite)
+            except (OSError, RuntimeError) as error:  # netCDF4 raises either
+                raise StoppedError(
+                    f"stopped when all windows were written: they cannot be copied "
+                    f"into {str(target)!r} ({error}). They are kept in {str(grown)!r}: "
+                    "pass --resume to go on."
+                ) from error
         shutil.rmtree(grown)
     return xr.open_dataset(target, chunks={})
 

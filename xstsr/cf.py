@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from xstsr.cell_methods import axis_names
 from xstsr.cf_axes import Axes, bounds_name, find_axes, space_edges
 from xstsr.cf_coords import coarsened, eager, strip, wrap
-from xstsr.cf_kind import ALIASES, Quantity, classify
+from xstsr.cf_kind import Quantity, classify, known_label
 from xstsr.cf_write import dataset, history, relabel, relabel_coarse
 from xstsr.errors import CFError, DataError, GridError
 from xstsr.factors import Space, space_of
@@ -400,14 +400,14 @@ def _hinted_label(
     if quantity.point:
         return "left", _Notes()  # so that every coarse time is also a fine time
     hint = _check_label(da[dim].attrs.get("xstsr_label"))
-    alias = ALIASES.get(str(da.name).lower())
-    if hint or alias is None or alias.label is None or quantity.kind == "state":
+    known, source = known_label(str(da.name), da.attrs, quantity.kind)
+    if hint or known is None:
         return hint, _Notes()
     text = (
-        f"{da.name!r} is taken for {alias.source}, whose labels are at the end of "
-        f'their steps (label="{alias.label}"). To say otherwise pass label='
+        f"{da.name!r} is taken for {source}, whose labels are at the end of their "
+        f'steps (label="{known}"). To say otherwise pass label='
     )
-    return alias.label, _Notes(assumed=(text,))
+    return known, _Notes(assumed=(text,))
 
 
 def _single_step(

@@ -349,16 +349,22 @@ def _check_monotone(labels: Floats, dim: str) -> None:
         return
     turn = step * np.sign(np.median(step)) <= 0
     i = int(np.argmax(turn))
-    wrapped = np.diff(labels % 360)
-    remedy = (
-        f"da.assign_coords({dim}=da[{dim!r}] % 360)"
-        if np.all(wrapped > 0) and np.any(np.abs(step) > 180)
-        else f"da.sortby({dim!r}).drop_duplicates({dim!r})"
-    )
+    turned = {"{} % 360": labels % 360, "({} + 180) % 360 - 180": _from_180(labels)}
+    fits = [how for how, lon in turned.items() if np.all(np.diff(lon) > 0)]
+    if fits and np.any(np.abs(step) > 180):
+        remedy = f"da.assign_coords({dim}={fits[0].format(f'da[{dim!r}]')})"
+    else:
+        remedy = f"da.sortby({dim!r}).drop_duplicates({dim!r})"
     raise GridError(
         f"cannot use the axis {dim!r}: it is not strictly monotone at index {i} "
         f"({labels[i]:g}, then {labels[i + 1]:g}). Repair it: {remedy}."
     )
+
+
+def _from_180(longitudes: Floats) -> Floats:
+    """Count longitudes from -180 on."""
+    turned: Floats = (longitudes + 180) % 360 - 180
+    return turned
 
 
 def _edges_from_bounds(bounds: Floats, labels: Floats, dim: str) -> Floats:
@@ -396,6 +402,12 @@ def _check_globe(labels: Floats, edges: Floats, dim: str, role: Role) -> Floats:
             )
         return np.clip(edges, -90.0, 90.0)
     extent, cell = abs(edges[-1] - edges[0]), float(np.min(np.abs(np.diff(edges))))
+    if labels.size > 2 and np.max(np.abs(np.diff(labels))) > 180:
+        raise GridError(
+            f"cannot use the axis {dim!r}: over half the globe lies between two of its "
+            "longitudes. Bring the two parts of the region together: "
+            f"da.assign_coords({dim}=(da[{dim!r}] + 180) % 360 - 180).sortby({dim!r})."
+        )
     if extent > 360 + 0.5 * cell:
         raise GridError(
             f"cannot use the axis {dim!r}: its cells span {extent:g} degrees, so some "

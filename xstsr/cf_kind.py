@@ -11,6 +11,7 @@ water amount, ``time: sum``/none  amount: the sum over the step is kept (CF's de
 other quantity, ``time: mean``    state: the mean is kept
 other quantity, no cell_methods   state, treated as a mean, with a warning
 ``time: point``                   instantaneous: only area means are kept
+GRIB_stepType, no cell_methods    sum, mean or point, as it says
 maximum, variance, categories,    refused
 directions, climatologies
 ================================  =====================================================
@@ -23,6 +24,7 @@ from typing import Any, Literal
 
 from xstsr.cell_methods import CellMethod, is_climatological, method_of, parse
 from xstsr.errors import CFError, UnitError
+from xstsr.grid import Label
 from xstsr.units import classify_units, is_readable
 
 Kind = Literal["rate", "amount", "state"]
@@ -34,13 +36,30 @@ class Alias:
 
     source: str
     units: str | None = None
-    label: Literal["left", "right"] | None = None
+    label: Label | None = None
 
 
 ALIASES: dict[str, Alias] = {
     "tp": Alias("ERA5 total precipitation", "m", "right"),
     "mtpr": Alias("ERA5 mean total precipitation rate", "kg m-2 s-1", "right"),
     "avg_tprate": Alias("ERA5 mean total precipitation rate", "kg m-2 s-1", "right"),
+    **{
+        name: Alias(f"ERA5 {what}", "m", "right")
+        for name, what in {
+            "cp": "convective precipitation",
+            "lsp": "large-scale precipitation",
+            "sf": "snowfall",
+        }.items()
+    },
+    **{
+        name: Alias(f"ERA5 mean {what} rate", "kg m-2 s-1", "right")
+        for names, what in (
+            (("mcpr", "avg_cpr"), "convective precipitation"),
+            (("mlspr", "avg_lsprate"), "large-scale precipitation"),
+            (("msr", "avg_tsrwe"), "snowfall"),
+        )
+        for name in names
+    },
     "rr": Alias("E-OBS daily precipitation", "mm"),
     "pr": Alias("CMIP or HYRAS precipitation"),
     "precipitation": Alias("IMERG precipitation"),
@@ -57,6 +76,14 @@ _MODIFIERS = {
     "number_of_observations",
     "standard_error",
     "status_flag",
+}
+_STEP_TYPE = "GRIB_stepType"  # what cfgrib and the Climate Data Store write
+_OF_GRIB = {
+    "accum": "sum",
+    "avg": "mean",
+    "instant": "point",
+    "max": "maximum",
+    "min": "minimum",
 }
 _SAY_STANDARD_NAME = (
     'da.attrs["standard_name"] = "precipitation_flux" (a rate) or '
@@ -110,7 +137,7 @@ def classify(
     """
     methods = area_methods(name, attrs, cell_methods, area_names)
     _refuse_climatology(name, methods)
-    statistic = _time_statistic(name, methods, time_names)
+    statistic = _time_statistic(name, attrs, methods, time_names)
     units, notes = _units(name, attrs)
     water, water_notes = _is_water(name, attrs, units, statistic)
     notes += water_notes
@@ -151,6 +178,31 @@ def area_methods(
     return methods
 
 
+def known_label(
+    name: str | None, attrs: Mapping[str, Any], kind: Kind
+) -> tuple[Label | None, str]:
+    """Tell which part of its step a label is, by the archive a field is from.
+
+    Parameters
+    ----------
+    name, attrs
+        As in `classify`.
+    kind : str
+        Of the quantity.
+
+    Returns
+    -------
+    tuple of str or None and str
+        The part, and from what it follows.
+    """
+    alias = ALIASES.get(str(name).lower())
+    if alias is not None and alias.label is not None and kind != "state":
+        return alias.label, alias.source
+    if attrs.get(_STEP_TYPE) in ("accum", "avg"):
+        return "right", f"a field of GRIB (stepType {attrs[_STEP_TYPE]!r})"
+    return None, ""
+
+
 def _refuse_quantity(name: str | None, attrs: Mapping[str, Any]) -> None:
     flags = sorted(k for k in attrs if k in ("flag_values", "flag_meanings"))
     if flags or "flag_masks" in attrs:
@@ -189,9 +241,15 @@ def _refuse_area_statistic(
 
 
 def _time_statistic(
-    name: str | None, methods: tuple[CellMethod, ...], time_names: set[str]
+    name: str | None,
+    attrs: Mapping[str, Any],
+    methods: tuple[CellMethod, ...],
+    time_names: set[str],
 ) -> str | None:
     found = sorted(set(method_of(methods, time_names)))
+    of_grib = _OF_GRIB.get(str(attrs.get(_STEP_TYPE)))
+    if not found and of_grib:
+        found = [of_grib]
     if len(found) > 1:
         raise CFError(
             f"cannot refine {name!r}: cell_methods give several statistics over time, "
@@ -199,9 +257,9 @@ def _time_statistic(
         )
     if found and found[0] not in ("mean", "sum", "point"):
         raise CFError(
-            f"cannot refine {name!r}: cell_methods say 'time: {found[0]}', and only a "
-            "mean, a sum or a point can be split in time. Refine the data it was made "
-            f"from; if the attribute is stale, pass cell_methods={_SAY_METHODS}."
+            f"cannot refine {name!r}: its attributes say 'time: {found[0]}', and only "
+            "a mean, a sum or a point can be split in time. Refine the data it was "
+            f"made from; if that is stale, pass cell_methods={_SAY_METHODS}."
         )
     return found[0] if found else None
 
@@ -328,9 +386,10 @@ def _check_standard_name(
 def _state_notes(name: str | None, statistic: str | None) -> tuple[str, ...]:
     if statistic == "sum":
         raise CFError(
-            f"cannot refine {name!r}: cell_methods say 'time: sum', and sums are split "
-            "only for water. Divide by the step length to get a mean, and set "
-            'da.attrs["cell_methods"] = "time: mean".'
+            f"cannot refine {name!r}: its attributes say 'time: sum', and sums are "
+            "split only for water. Divide by the length of a step to get a mean, and "
+            'set da.attrs["cell_methods"] = "time: mean"; where sums grow from the '
+            "start of a forecast, da.stsr.deaccumulate(rate=True) does both."
         )
     if statistic is not None:
         return ()

@@ -396,7 +396,8 @@ def _add_corners(ds: xr.Dataset, ds_in: xr.Dataset, meaning: Meaning) -> None:
 def _add_area(ds: xr.Dataset, field: str, meaning: Meaning, s: Space) -> None:
     attrs = {
         "standard_name": "cell_area",
-        "long_name": "area of the grid cells",
+        "long_name": "area of the grid cells"
+        + (" on the plane of the projection" if meaning.geometry == "plane" else ""),
         "units": "m2",
     }
     dims = (meaning.y_dim, meaning.x_dim)

@@ -247,8 +247,9 @@ def upscale(
             raise click.UsageError(f"{one} and {other} exclude each other: choose one.")
     from xstsr.batch import refine_into
     from xstsr.cluster import cluster
-    from xstsr.files import check_target, open_files
+    from xstsr.files import check_target, open_files, refuse_source
 
+    refuse_source(target, sources)
     check_target(target, overwrite=overwrite or resume)
     dataset, name = open_files(sources, name, chunks)
     if dry_run:

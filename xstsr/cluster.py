@@ -212,6 +212,7 @@ def _execute_there(
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 
+    step_aside()
     futures = client.get(graph, list(keys), sync=False)
     waiting, left, seen = as_completed(futures), len(futures), time.monotonic()
     try:
@@ -238,6 +239,17 @@ def _execute_there(
         ) from error
     finally:
         client.cancel(futures)
+
+
+def step_aside() -> None:
+    """Leave the threads of a worker whose task this is: it waits for others of them."""
+    from distributed import get_worker, secede
+
+    try:
+        get_worker()
+    except ValueError:
+        return
+    secede()
 
 
 def _is_alone(client: "Client") -> bool:

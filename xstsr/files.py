@@ -13,7 +13,9 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 
+from xstsr import cf
 from xstsr.cf_axes import find_axes
+from xstsr.cf_write import grid_mapping_names
 from xstsr.errors import DataError
 
 __all__ = [
@@ -22,10 +24,14 @@ __all__ = [
     "open_fields",
     "open_files",
     "open_variable",
+    "refuse_source",
+    "sources_of",
     "write",
 ]
 
 Chunks = Mapping[str, int]
+_MAPPING = "grid_mapping"
+_SAME = ("units", "standard_name", "cell_methods")
 
 
 def open_files(
@@ -56,8 +62,15 @@ def open_files(
     if len(opened) == 1:
         return first, name
     time = find_axes(first[name]).time
+    for path, dataset, found in opened:
+        if not dataset.sizes.get(time) or time not in dataset.coords:
+            raise DataError(
+                f"cannot join {str(path)!r}: its variable {found!r} has no times along "
+                f"{time!r}. Leave the file out, or make it complete."
+            )
     for path, dataset, found in opened[1:]:
         told = _differences(first[name], dataset[found], time)
+        told = told or _differences_of_cells(first, dataset, name, time)
         if told:
             raise DataError(
                 f"cannot join {str(path)!r} to {str(first_path)!r}: {'; '.join(told)}. "
@@ -202,6 +215,34 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
         )
 
 
+def refuse_source(target: Path, sources: Sequence[Path]) -> None:
+    """Refuse to replace what is read.
+
+    Parameters
+    ----------
+    target : Path
+        What is to be written.
+    sources : sequence of Path
+        What is read.
+
+    Raises
+    ------
+    DataError : the target is one of the sources.
+    """
+    if target.resolve() in {path.resolve() for path in sources}:
+        raise DataError(
+            f"cannot write {str(target)!r}: it is what is read, and would be lost. "
+            "Choose another target."
+        )
+
+
+def sources_of(data: xr.DataArray | xr.Dataset) -> list[Path]:
+    """List the files that data are read from, as far as xarray tells."""
+    variables = data.variables.values() if isinstance(data, xr.Dataset) else ()
+    told = (item.encoding.get("source") for item in (data, *variables))
+    return [Path(text) for text in dict.fromkeys(told) if isinstance(text, str)]
+
+
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """Give a name beside ``path`` that takes its place once what is written is whole.
@@ -235,7 +276,9 @@ def beside(path: Path) -> Iterator[Path]:
 
 def _differences(first: xr.DataArray, other: xr.DataArray, time: str) -> list[str]:
     """Say in what two fields differ that ought to follow each other in time."""
-    pairs = [("variable", first.name, other.name), ("units", *_units(first, other))]
+    pairs: list[tuple[str, object, object]] = [("variable", first.name, other.name)]
+    for key in _SAME:
+        pairs.append((key, first.attrs.get(key), other.attrs.get(key)))
     if first.dims != other.dims:
         return [f"dimensions are {other.dims}, not {first.dims}"]
     told = [f"{key}: {now!r}, not {was!r}" for key, was, now in pairs if was != now]
@@ -258,6 +301,19 @@ def _differences(first: xr.DataArray, other: xr.DataArray, time: str) -> list[st
     ]
 
 
-def _units(*fields: xr.DataArray) -> tuple[object, ...]:
-    """Units as they are written."""
-    return tuple(field.attrs.get("units") for field in fields)
+def _differences_of_cells(
+    first: xr.Dataset, other: xr.Dataset, name: str, time: str
+) -> list[str]:
+    """Say in what projection and bounds differ, which are variables of their own."""
+    told = []
+    mapping = first[name].attrs.get(_MAPPING, first[name].encoding.get(_MAPPING))
+    for one in grid_mapping_names(mapping):
+        if one in first and not (one in other and first[one].attrs == other[one].attrs):
+            told.append(f"projection: other attributes of {one!r}")
+    bounds = [cf.bounds_of(dataset, name) for dataset in (first, other)]
+    for dim in {**bounds[0], **bounds[1]}:
+        if not all(dim in found for found in bounds):
+            told.append(f"bounds: only one has those of {dim!r}")
+        elif dim != time and not np.array_equal(bounds[0][dim], bounds[1][dim]):
+            told.append(f"bounds: other values of those of {dim!r}")
+    return told

@@ -200,9 +200,9 @@ def restarts_at(labels: Micros, times: Micros, name: str) -> tuple[Bools, int]:
 
 def _greatest(values: Array) -> Floats:
     """Return the greatest known value of each step, shape (T,); 0 at least."""
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    greatest: Floats = np.fmax.reduce(flat, axis=1, initial=0.0)
-    return greatest
+    others = tuple(range(1, values.ndim))
+    greatest: Floats = np.fmax.reduce(values, axis=others, initial=0.0)
+    return greatest.astype(np.float64)
 
 
 def _falling(fell: float, step: int, allowed: float) -> DataError:

@@ -90,6 +90,18 @@ class Journal:
             elif part.name != "lock":
                 part.unlink()
 
+    def _refuse_strangers(self) -> None:
+        """Refuse a folder with anything in it that no run has left."""
+        own = ("call.json", "call-*.json", "journal", "store", "root", "lock")
+        found = (path for path in self.folder.iterdir())
+        strange = sorted(p.name for p in found if not any(map(p.match, own)))
+        if strange:
+            raise StoreError(
+                f"cannot grow a store in {str(self.folder)!r}: the folder holds "
+                f"{strange[:3]}, which no run has written. Choose another target, or "
+                "move the folder away."
+            )
+
     def begin(self, call: Mapping[str, Any]) -> None:
         """Write what was asked for, whole or not at all."""
         (self.folder / "journal").mkdir(exist_ok=True)
@@ -134,10 +146,11 @@ class Journal:
         Raises
         ------
         StoreError
-            Another process holds it, or it cannot be made.
+            Another process holds it, it cannot be made, or others use its name.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._refuse_strangers()
             number = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
         except OSError as error:
             raise StoreError(

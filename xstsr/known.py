@@ -23,6 +23,7 @@ from xstsr.grid import Label, centers, refine_edges
 from xstsr.knowledge import same_units
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.methods import NEURAL, Request
+from xstsr.times import check_calendars, edges_from_bounds, is_time, to_micros
 
 if TYPE_CHECKING:
     import dask.array
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 Known: TypeAlias = xr.DataArray | xr.Dataset
 REALIZATION = "realization"
+LABEL = "xstsr_label"  # attribute of time: which part of a step its labels are
 _SLACK = 0.05  # of a cell: labels that were rounded are still the same labels
 
 
@@ -44,12 +46,15 @@ class Cells:
     time_edges : ndarray, shape (T + 1,), int64
         Edges of the fine steps [us since 1970].
     time_label : str
-        Which part of a step its label is.
+        Which part of a step its label is, where a known field does not say it.
+    calendar : str or None
+        As in `Meaning`.
     """
 
     labels: Mapping[str, NDArray[Any]]
     time_edges: NDArray[np.int64]
     time_label: Label
+    calendar: str | None = None
 
     @classmethod
     def of(cls, meaning: Meaning, factor: tuple[int, int, int]) -> "Cells":
@@ -59,7 +64,8 @@ class Cells:
             meaning.y_dim: centers(refine_edges(meaning.y_edges, sy)),
             meaning.x_dim: centers(refine_edges(meaning.x_edges, sx)),
         }
-        return cls(labels, meaning.fine_time_edges(t), meaning.time_label)
+        edges = meaning.fine_time_edges(t)
+        return cls(labels, edges, meaning.time_label, meaning.calendar)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +187,8 @@ def fields_of(*sources: Known | None) -> dict[Any, xr.DataArray]:
             fields[source.name] = source
         elif isinstance(source, xr.Dataset):
             names = [n for n in source.data_vars if source[n].ndim >= 2]
-            fields |= {n: source[n] for n in names if not str(n).endswith("_bnds")}
+            names = [n for n in names if not str(n).endswith("_bnds")]
+            fields |= {n: _with_label(source, n) for n in names}
         elif source is not None:
             raise XstsrError(
                 f"cannot use static or given={source!r}: it is a "
@@ -189,6 +196,18 @@ def fields_of(*sources: Known | None) -> dict[Any, xr.DataArray]:
                 "variable for each field."
             )
     return fields
+
+
+def _with_label(ds: xr.Dataset, name: Any) -> xr.DataArray:
+    """Take a field, and with it which part of a step its labels are, from bounds."""
+    da: xr.DataArray = ds[name]
+    for dim, bounds in cf.bounds_of(ds, name).items():
+        if is_time(da[dim].values) and is_time(bounds):
+            labels, _ = to_micros(da[dim].values, dim)
+            _, side, _ = edges_from_bounds(to_micros(bounds, dim)[0], labels, dim, None)
+            attrs = {LABEL: side} | da[dim].attrs
+            da = da.assign_coords({dim: da[dim].assign_attrs(attrs)})
+    return da
 
 
 def on_cells(da: xr.DataArray, cells: Cells, *, timed: bool) -> Found:
@@ -252,9 +271,14 @@ def on_cells(da: xr.DataArray, cells: Cells, *, timed: bool) -> Found:
 
 def _in_time(da: xr.DataArray, cells: Cells) -> Found:
     """Cut the steps out of a given field; rain becomes a rate."""
+    time = find_axes(da).time
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)
-        meaning = cf.read(da, label=cells.time_label)
+        told = da[time].attrs.get(LABEL, cells.time_label)
+        meaning = cf.read(da, label=told)
+    check_calendars(
+        meaning.calendar, cells.calendar, f"given={da.name!r} and the field"
+    )
     wanted = cells.time_edges
     first = int(np.searchsorted(meaning.time_edges, wanted[0]))
     steps = slice(first, first + wanted.size - 1)

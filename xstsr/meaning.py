@@ -5,6 +5,7 @@ arrays back into labelled fields with it. Here are only the quantities that foll
 it by arithmetic: step lengths, areas, spacing, factors to mm h-1.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Kind = Literal["rate", "amount", "state"]
+Constraint = Literal["multiplicative", "additive"]
+# standard names of states that have a zero and nothing below it; not their changes
+_NEVER_NEGATIVE = re.compile(
+    r"(?!tendency_|change_|product_).*?(wind_speed|humidity|mixing_ratio|"
+    r"(mass|mole|volume|area)_fraction|_concentration|mass_content|optical_thickness|"
+    r"(surface_snow|ice)_(amount|thickness|area|depth)|downwelling_\w+_flux|visibility)"
+    r"(?!.*(anomaly|difference|standard_error))"
+)
 Floats = NDArray[np.float64]
 Micros = NDArray[np.int64]
 
@@ -123,6 +132,13 @@ class Meaning:
     def statistic(self) -> str:
         """Return what holds in time, for cell_methods: "sum", "point" or "mean"."""
         return "sum" if self.kind == "amount" else "point" if self.point else "mean"
+
+    @property
+    def constraint(self) -> Constraint:
+        """Return how values are corrected: by gains, where none may be negative."""
+        standard_name = str(self.attrs.get("standard_name", ""))
+        never_negative = self.kind != "state" or _NEVER_NEGATIVE.match(standard_name)
+        return "multiplicative" if never_negative else "additive"
 
     @property
     def core_dims(self) -> tuple[str, str, str]:

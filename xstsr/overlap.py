@@ -160,7 +160,7 @@ def _ends(edges: Floats, cells: Ints) -> Floats:
 def batches(cells: Bools) -> list[Ints]:
     """Return the numbers of chosen cells, in parts that fit in memory."""
     chosen = np.flatnonzero(cells)
-    return np.split(chosen, range(_BATCH, chosen.size, _BATCH))
+    return [chosen[i : i + _BATCH] for i in range(0, chosen.size, _BATCH)]
 
 
 def _shared(grid: Grid, onto: Grid) -> tuple[Ints, Ints, Floats, Floats]:
@@ -170,7 +170,8 @@ def _shared(grid: Grid, onto: Grid) -> tuple[Ints, Ints, Floats, Floats]:
     assert region is not None
     y_edges, x_edges = cast(Pair, onto.edges)
     own = np.zeros(int(np.prod(grid.shape)))
-    found = []
+    none = np.zeros(0, np.int64)
+    found: list[tuple[Ints, Ints, Floats]] = [(none, none, np.zeros(0))]
     for cells in batches(near(*places, *region)):
         v, u = outline(grid, cells, onto)
         if onto.geometry == "sphere":

@@ -241,7 +241,7 @@ def _refine(asked: Asked) -> Any:
     _check_memory(asked)
     if coarse.chunks is not None:
         return refine(asked.jobs, coarse.data, keep_realization=keep, known=asked.known)
-    check_values(coarse.data, asked.meaning.kind)
+    check_values(coarse.data, asked.meaning.constraint)
     known = None if asked.known is None else np.asarray(asked.known)
     windows, done = asked.preview.tasks, count(1)
     with ticking(0, windows, name=job.request.method, patience=PATIENCE) as tick:

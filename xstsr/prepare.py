@@ -98,6 +98,7 @@ def make_job(meaning: Meaning, request: Request, mode: Mode) -> Job:
         request=request,
         plan=make_windows(meaning, request),
         kind=meaning.kind,
+        constraint=meaning.constraint,
         unit=_unit(meaning),
         mode=mode,
         time_edges=meaning.time_edges,

@@ -5,6 +5,7 @@ each target cell, whatever they are in time. See `xstsr.regrid` for the arithmet
 `xstsr.targets` for what a target may be.
 """
 
+import warnings
 from functools import partial
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Union
@@ -20,6 +21,7 @@ from xstsr.cf_kind import area_methods
 from xstsr.cf_write import complete
 from xstsr.errors import GridError
 from xstsr.grids import Grid, flat_lat_lon, read_grid
+from xstsr.meaning import AssumptionWarning
 from xstsr.overlap import cell_areas, weights_between
 from xstsr.regrid import AnyWeights, means
 from xstsr.targets import target_grid
@@ -309,15 +311,36 @@ def _bounds(grid: Grid) -> list[tuple[str, tuple[str, ...], Array]]:
 
 def _read(weights: WeightFile, source: Grid, grid: Grid) -> AnyWeights:
     """Read a weight file, which must be that of the two grids."""
-    if isinstance(weights, xr.Dataset):
-        ds = weights
-    else:
-        with xr.open_dataset(fspath(weights)) as file:
-            ds = file.load()
+    ds = _opened(weights)
+    method = str(ds.attrs.get("map_method", ""))
+    if method and "conserv" not in method.lower():
+        warnings.warn(
+            f"weights are of the method {method!r}, which does not keep water. Make "
+            "others: `cdo gencon`, `ESMF_RegridWeightGen --method conserve` or "
+            "xstsr.regridding.make_weights.",
+            AssumptionWarning,
+            stacklevel=5,
+        )
     variables = {str(n): np.asarray(v.values) for n, v in ds.variables.items()}
     units = {str(n): str(v.attrs.get("units", "")) for n, v in ds.variables.items()}
     sides = [Side(g.shape, *(g.lat_lon() or (None, None))) for g in (source, grid)]
     return read_weights(variables, units, *sides)
+
+
+def _opened(weights: WeightFile) -> xr.Dataset:
+    """Open a weight file."""
+    if isinstance(weights, xr.Dataset):
+        return weights
+    try:
+        with xr.open_dataset(fspath(weights)) as file:
+            loaded: xr.Dataset = file.load()
+    except (OSError, TypeError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise GridError(
+            f"cannot read weights={weights!r}: {first}. Pass a NetCDF file or Dataset "
+            "of weights, such as xstsr.regridding.make_weights gives."
+        ) from error
+    return loaded
 
 
 def _name(da: xr.DataArray) -> str | None:

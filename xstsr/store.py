@@ -28,10 +28,12 @@ import xarray as xr
 
 from xstsr import cf
 from xstsr.blockwriter import Target, missing_blocks, write_tasks
+from xstsr.cf_axes import find_axes
 from xstsr.cluster import check_workers, current_client, execute
 from xstsr.composition import of_realizations
 from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
 from xstsr.factors import Space
+from xstsr.files import refuse_source, sources_of
 from xstsr.fingerprint import fingerprint
 from xstsr.journal import Journal, differences
 from xstsr.memory import CostWarning, available_bytes, readable
@@ -43,6 +45,7 @@ from xstsr.publish import CALL, call_of, is_store, lay_out, merge, publish
 __all__ = ["to_zarr"]
 
 READ = ("input", "known")  # what of a call is told by the values of arrays
+PIECE = 2**25  # bytes of a field that is not chunked to read at a time
 MANY = 1024  # realizations whose numbers share a chunk, so that more can be added
 
 
@@ -108,6 +111,7 @@ def to_zarr(
     {'time': 18, 'y': 96, 'x': 74}
     """
     target = _local(path)
+    refuse_source(target, sources_of(data))
     work = Work.of(data, name, (s, t), options)
     journal = Journal.beside(target)
 
@@ -123,8 +127,7 @@ def to_zarr(
             if not (resume and journal.exists):
                 _begin(journal, work, first)
             _write(journal, work, first, progress)
-            finish = merge if first else publish
-            finish(journal, target, work.name)
+            _finish(journal, target, work.name, first)
     return _open(target)
 
 
@@ -154,7 +157,7 @@ class Work:
             name, data = str(data.name), data.to_dataset()
         cf.bounds_of(data, name)  # refuses a name that is not there
         plain, _ = cf.strip(data[name])
-        data = data.assign({name: plain if plain.chunks else plain.chunk()})
+        data = data.assign({name: plain if plain.chunks else _in_pieces(plain)})
         asked = ask(data, factors, name=name, **options)
         return cls(asked, data, name)
 
@@ -178,6 +181,7 @@ class Work:
             "version": version("xstsr"),
             "variable": self.name,
             "kind": meaning.kind,
+            "constraint": meaning.constraint,
             "units": meaning.units,
             "time_label": meaning.time_label,
             **{f"grid of {dim}": _described(edges) for dim, edges in grid.items()},
@@ -232,6 +236,13 @@ class Work:
         asked = replace(asked, jobs=of_realizations(asked.jobs, wanted))
         made = run(asked)
         return cf.dataset(made, self.source, asked.meaning, asked.s, asked.factor[0])
+
+
+def _in_pieces(plain: xr.DataArray) -> xr.DataArray:
+    """Cut along time what is in one piece, so that no file is read as a whole."""
+    time = find_axes(plain).time
+    steps = max(1, PIECE * plain.sizes[time] // plain.nbytes)
+    return plain.chunk(dict.fromkeys(plain.dims, -1) | {time: steps})
 
 
 def _check_target(
@@ -401,6 +412,18 @@ def _write(
             ) from error
 
 
+def _finish(journal: Journal, target: Path, name: str, first: int) -> None:
+    """Give the store its name, or the finished one its further realizations."""
+    try:
+        (merge if first else publish)(journal, target, name)
+    except OSError as error:
+        raise StoppedError(
+            f"stopped when all windows were written: {str(target)!r} cannot take its "
+            f"place ({error}). They are kept in {str(journal.folder)!r}: pass "
+            "resume=True (--resume) to go on."
+        ) from error
+
+
 def _open(target: Path) -> xr.Dataset:
     """Open a finished store."""
     opened: xr.Dataset = xr.open_zarr(target, consolidated=True)
@@ -415,7 +438,12 @@ def _local(path: str | PathLike[str]) -> Path:
             f"cannot write to {text!r}: only to folders. Write to a local path, then "
             "copy the finished store."
         )
-    return Path(text)
+    if not Path(text).name:
+        raise StoreError(
+            f"cannot write to {text!r}: it has no name. Name the store, such as "
+            '"fine.zarr".'
+        )
+    return Path(os.path.abspath(text))  # workers may stand in other folders
 
 
 def _described(edges: np.ndarray) -> str:

@@ -91,13 +91,13 @@ def target_grid(target: Any, source: Grid, spacing: str | None) -> tuple[Grid, s
     return grid, f"{crs.to_string() if is_crs(target) else target}, {text}"
 
 
-def read_spacing(text: str) -> tuple[float, bool]:
+def read_spacing(text: object) -> tuple[float, bool]:
     """Read a spacing with its unit.
 
     Parameters
     ----------
-    text : str
-        "10 km", "2500 m", "0.25 degrees", "30 arcmin".
+    text : object
+        A str such as "10 km", "2500 m", "0.25 degrees", "30 arcmin".
 
     Returns
     -------
@@ -114,7 +114,7 @@ def read_spacing(text: str) -> tuple[float, bool]:
     >>> read_spacing("10 km"), read_spacing("30 arcmin")
     ((10000.0, False), (0.5, True))
     """
-    match = _SPACING.match(text)
+    match = _SPACING.match(text) if isinstance(text, str) else None
     try:
         number, unit = (match[1], match[2].strip()) if match else ("", "")
         is_angle = unit.lower() in _DEGREES

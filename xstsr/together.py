@@ -71,10 +71,10 @@ def upscale_together(
     >>> [name for name in both if both[name].ndim == 3]
     ['rainfall_amount', 'again']
     """
-    if not models:
+    if not (models and isinstance(models, Mapping)):
         raise XstsrError(
-            f"cannot upscale with models={models!r}: no variable is named. Name some, "
-            'as {"pr": "default", "tas": "tas.safetensors"}.'
+            f"cannot upscale with models={models!r}: it names no variables with their "
+            'models. Name some, as {"pr": "default", "tas": "tas.safetensors"}.'
         )
     drawn: dict[str, xr.Dataset] = {}
     for name, choice in models.items():
@@ -113,14 +113,29 @@ def _among(
 
 def _put_together(parts: list[xr.Dataset]) -> xr.Dataset:
     """Make one Dataset of fine ones, whose bounds and areas are the same."""
+    _check_bounds(parts)
     try:
         whole: xr.Dataset = xr.merge(parts, join="exact", compat="override")
     except ValueError as error:
         grids = [dict(part.sizes) for part in parts]
         raise GridError(
             f"cannot put the variables together: their fine grids {grids} are not one "
-            f"({error}). Upscale them one by one, or regrid one to the other first."
+            f"({error}). Upscale each into a Dataset of its own, ds.stsr.upscale(name, "
+            "...); or regrid one to the other first."
         ) from error
     lines = [line for p in parts for line in p.attrs.get("history", "").splitlines()]
     attrs = {**parts[0].attrs, "history": "\n".join(dict.fromkeys(lines))}
     return whole.assign_attrs(attrs)
+
+
+def _check_bounds(parts: list[xr.Dataset]) -> None:
+    """Refuse variables whose labels stand for other cells or steps: one has no room."""
+    for part in parts[1:]:
+        for name in part.data_vars.keys() & parts[0].data_vars.keys():
+            if part[name].ndim == 2 and not part[name].equals(parts[0][name]):
+                first, other = (next(iter(p.data_vars)) for p in (parts[0], part))
+                raise GridError(
+                    f"cannot put the variables together: the labels of {other!r} stand "
+                    f"for other {name} than those of {first!r}. Upscale each into a "
+                    "Dataset of its own, ds.stsr.upscale(name, ...)."
+                )

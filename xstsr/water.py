@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -21,7 +20,7 @@ from xstsr.errors import XstsrError
 from xstsr.factors import Space, in_words, read_factor, space_of
 from xstsr.grid import side_lengths
 from xstsr.lazy import map_blocks, map_pairs
-from xstsr.meaning import AssumptionWarning, Meaning
+from xstsr.meaning import AssumptionWarning, Constraint, Meaning
 from xstsr.points import between
 from xstsr.receipt import Receipt, depth_of_unit
 
@@ -187,7 +186,7 @@ def _conserve(pair: "_Pair") -> xr.DataArray:
         pair.factor,
         pair.fine.fine_rate_factor(1),
         pair.coarse.rate_factor,
-        "additive" if pair.fine.kind == "state" else "multiplicative",
+        pair.fine.constraint,
     )
     made = map_pairs(rule, pair.plain.data, pair.coarse_plain.data, pair.factor)
     out = pair.plain.copy(data=made)
@@ -331,7 +330,7 @@ class _Conserve:
     factor: tuple[int, int, int]
     fine_rate: Array
     coarse_rate: Array
-    constraint: Literal["additive", "multiplicative"]
+    constraint: Constraint
 
     def __call__(self, fine: Array, coarse: Array, place: Sequence[slice]) -> Array:
         """Make one piece, shape (..., T t, Y s, X s), agree with its coarse cells."""

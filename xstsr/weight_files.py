@@ -112,6 +112,11 @@ def read_weights(
 
 
 def _matrix(found: Mapping[str, Array], source: Side, target: Side) -> Any:
+    if not found["row"].size:
+        raise GridError(
+            "cannot use these weights: they have no links, so that the grids have "
+            "nothing in common. Make them anew from this field and this target."
+        )
     values = np.asarray(found["values"], float).reshape(found["row"].size, -1)
     if values.shape[1] > 1:
         raise GridError(

@@ -15,7 +15,7 @@ import numpy as np
 from xstsr.conserve import conserve
 from xstsr.errors import DataError
 from xstsr.grid import Geometry, refine_edges, side_lengths
-from xstsr.meaning import HOUR, Kind
+from xstsr.meaning import HOUR, Constraint, Kind
 from xstsr.methods import METHODS, STOCHASTIC, Request, Task
 from xstsr.plan import Plan, Span, blend_weights
 
@@ -57,6 +57,8 @@ class Job:
         Windows, tiles and blending.
     kind : str
         ``"rate"``, ``"amount"`` or ``"state"``.
+    constraint : str
+        ``"multiplicative"`` where no value may be negative, else ``"additive"``.
     unit : float
         mm h-1 per unit of a rate, mm per unit of an amount, 1 for a state.
     mode : str
@@ -72,6 +74,7 @@ class Job:
     request: Request
     plan: Plan
     kind: Kind
+    constraint: Constraint
     unit: float
     mode: Mode
     time_edges: Array
@@ -158,7 +161,7 @@ def draw(
         Rates [mm h-1] (or states) of the tile's own pixels, in the n fine frames of
         which the window has a `say`.
     """
-    check_values(coarse, job.kind)
+    check_values(coarse, job.constraint)
     request, plan = job.request, job.plan
     span, row, column = plan.windows[window], plan.rows[tile.row], plan.columns[tile[3]]
     t, sy, sx = request.factor
@@ -243,17 +246,18 @@ def say(plan: Plan, window: int) -> range:
     )
 
 
-def check_values(coarse: Array, kind: Kind) -> None:
-    """Refuse infinite values, and negative amounts of water."""
+def check_values(coarse: Array, constraint: Constraint) -> None:
+    """Refuse infinite values, and negative ones where none may be."""
     if np.isinf(coarse).any():
         raise DataError(
             f"cannot upscale: {int(np.isinf(coarse).sum())} values are infinite. Mark "
             "what is missing first: da.where(np.isfinite(da))."
         )
     lowest = np.fmin.reduce(coarse, axis=None, initial=0.0)
-    if kind != "state" and lowest < 0:
+    if constraint == "multiplicative" and lowest < 0:
         raise DataError(
-            f"cannot upscale negative rain: the smallest value is {float(lowest):g}. "
+            "cannot upscale negative rain, or what else is never negative: the "
+            f"smallest value is {float(lowest):g}. "
             "Set small negative values to zero first, for example da.clip(min=0)."
         )
 
@@ -277,7 +281,7 @@ def _conserve(job: Job, raw: Array, coarse: Array, frames: range, tile: Tile) ->
         job.request.factor,
         weights=job.weights(edges, row, column),
         mode=job.mode,
-        constraint="additive" if job.kind == "state" else "multiplicative",
+        constraint=job.constraint,
         taper=job.request.recipe.tapered if job.request.recipe.taper else None,
         gain_cap=GAIN_CAP,
     )
