@@ -79,3 +79,21 @@ def _scramble(x: Array) -> Array:
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: Array = x ^ (x >> np.uint64(31))
     return mixed
+
+
+def described(edges: Array) -> str:
+    """Tell edges apart: by what people see in them, and by all their values.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (N + 1,)
+        Of cells or steps.
+
+    Returns
+    -------
+    str
+        How many cells, both ends, and the fingerprint.
+    """
+    ends = " to ".join(str(edges[i]) for i in (0, -1))
+    digest = fingerprint(edges.astype(np.float64))
+    return f"{edges.size - 1} cells, {ends} ({digest})"

@@ -66,7 +66,7 @@ class Grid:
 
     @property
     def dims(self) -> tuple[str, str]:
-        """Return the dimensions of y and x."""
+        """Return the dimensions of y and x, in the order of `shape`."""
         return self.y_dim, self.x_dim
 
     @property
@@ -116,8 +116,8 @@ def read_grid(data: Labelled, name: str | None = None) -> Grid:
     Parameters
     ----------
     data : DataArray or Dataset
-        With one-dimensional axes, or two-dimensional latitude and longitude. Bounds and
-        the grid mapping are taken from a Dataset, or from coordinates.
+        With axes of shape (Y,) and (X,), or latitude and longitude of (Y, X). Bounds
+        and the grid mapping are taken from a Dataset, or from coordinates.
     name : str, optional
         Variable of the Dataset; by default its coordinates alone are read.
 

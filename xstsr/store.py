@@ -23,7 +23,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from xstsr import cf
@@ -34,7 +33,7 @@ from xstsr.composition import of_realizations
 from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
 from xstsr.factors import Space
 from xstsr.files import refuse_source, sources_of
-from xstsr.fingerprint import fingerprint
+from xstsr.fingerprint import described, fingerprint
 from xstsr.journal import Journal, differences
 from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.methods import NEURAL, STOCHASTIC
@@ -184,7 +183,7 @@ class Work:
             "constraint": meaning.constraint,
             "units": meaning.units,
             "time_label": meaning.time_label,
-            **{f"grid of {dim}": _described(edges) for dim, edges in grid.items()},
+            **{f"grid of {dim}": described(edges) for dim, edges in grid.items()},
             "coarse_shape": list(self.asked.coarse.shape),
             "dtype": str(self.asked.coarse.dtype),
             "factor": list(self.asked.factor),
@@ -444,10 +443,3 @@ def _local(path: str | PathLike[str]) -> Path:
             '"fine.zarr".'
         )
     return Path(os.path.abspath(text))  # workers may stand in other folders
-
-
-def _described(edges: np.ndarray) -> str:
-    """Tell edges apart: by what people see in them, and by all their values."""
-    ends = " to ".join(str(edges[i]) for i in (0, -1))
-    digest = fingerprint(edges.astype(np.float64))
-    return f"{edges.size - 1} cells, {ends} ({digest})"

@@ -64,17 +64,17 @@ class Architecture:
 
     @property
     def stride(self) -> int:
-        """Fine pixels per pixel of the lowest level."""
+        """Fine pixels per pixel of the lowest level; shapes are whole multiples."""
         return int(self.fold * 2 ** (len(self.widths) - 1))
 
     @property
     def frames(self) -> int:
-        """Fine frames to either side that convolutions look at."""
+        """Fine frames to either side that convolutions look at; shapes stay."""
         return 2 * sum(self.depths) - self.depths[-1]
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """Residual blocks of each level."""
+        """Residual blocks of each level, which all keep their shape."""
         if isinstance(self.blocks, int):
             return (self.blocks,) * len(self.widths)
         return self.blocks

@@ -255,7 +255,7 @@ def initial(noise: Tensor, sigmas: list[float]) -> Tensor:
 
 
 def sampler_named(name: str) -> Sampler:
-    """Find a sampler by its name.
+    """Find a sampler by its name; all take and give residuals of one shape.
 
     Raises
     ------
