@@ -51,7 +51,8 @@ def test_store_has_the_same_bytes_from_a_cluster(client, tmp_path, finished):
 
 
 def write_in_a_task(target):
-    to_zarr(rain(FRAMES), target, *FACTORS, **CALL)
+    for _ in range(2):
+        to_zarr(rain(FRAMES), target, *FACTORS, overwrite=True, **CALL)
 
 
 def test_task_of_the_only_worker_can_write(tmp_path, finished):

@@ -56,7 +56,8 @@ def execute(
     """
     client = current_client()
     if client is not None:
-        _execute_there(client, graph, keys, done)
+        with _aside():
+            _execute_there(client, graph, keys, done)
         return
     import dask.base
     import dask.threaded
@@ -212,7 +213,6 @@ def _execute_there(
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 
-    step_aside()
     futures = client.get(graph, list(keys), sync=False)
     waiting, left, seen = as_completed(futures), len(futures), time.monotonic()
     try:
@@ -241,15 +241,21 @@ def _execute_there(
         client.cancel(futures)
 
 
-def step_aside() -> None:
+@contextmanager
+def _aside() -> Iterator[None]:
     """Leave the threads of a worker whose task this is: it waits for others of them."""
-    from distributed import get_worker, secede
+    from distributed import get_worker, rejoin, secede
 
     try:
         get_worker()
-    except ValueError:
+    except ValueError:  # not in a task
+        yield
         return
     secede()
+    try:
+        yield
+    finally:
+        rejoin()
 
 
 def _is_alone(client: "Client") -> bool:
