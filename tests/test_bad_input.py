@@ -206,7 +206,7 @@ ITEMS: dict[str, tuple[Callable[[], xr.DataArray], type[XstsrError], str]] = {
     "maximum": (
         lambda: said(cell_methods="time: maximum"),
         CFError,
-        r"its attributes say 'time: maximum'.*Refine the data it was made from",
+        r"cell_methods say 'time: maximum'.*Refine the data it was made from",
     ),
     "variance over area": (
         lambda: said(cell_methods="time: mean area: variance"),
@@ -256,7 +256,7 @@ ITEMS: dict[str, tuple[Callable[[], xr.DataArray], type[XstsrError], str]] = {
     "negative rain": (
         lambda: negative(make()),
         DataError,
-        r"negative rain.* the smallest value is -0\.25.*da\.clip\(min=0\)",
+        r"negative rain: the smallest value is -0\.25.*da\.clip\(min=0\)",
     ),
     "infinite": (
         lambda: make().where(make() > 0, np.inf),

@@ -1149,7 +1149,7 @@ def test_sums_of_states_from_grib_are_refused():
     with pytest.raises(CFError, match=r"'time: sum', and sums.*deaccumulate"):
         cf.read(da)
     da.attrs["GRIB_stepType"] = "max"
-    with pytest.raises(CFError, match="its attributes say 'time: maximum'"):
+    with pytest.raises(CFError, match="GRIB_stepType says 'time: maximum'"):
         cf.read(da)
 
 

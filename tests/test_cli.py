@@ -207,7 +207,7 @@ def test_assumption_is_told_once_and_bad_metadata_exit_2(tmp_path):
     for method in ("time: maximum", "time: sum"):
         result = _xstsr(*command, "--cell-methods", method, "--overwrite")
         assert result.exit_code == 2
-        assert result.stderr.startswith("xstsr: cannot refine 'pr': ")
+        assert result.stderr.startswith("xstsr: cannot refine 'pr': cell_methods say")
         assert result.stdout == ""
 
 

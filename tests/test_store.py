@@ -447,7 +447,7 @@ def test_error_in_the_data_leaves_what_was_written(tmp_path):
     da[-1, 1, 1] = -1.0
     target = tmp_path / "a.zarr"
     with (
-        pytest.raises(XstsrError, match=r"negative rain.* the smallest value is -1"),
+        pytest.raises(XstsrError, match=r"negative rain: the smallest value is -1"),
         dask.config.set(scheduler="synchronous"),
     ):
         to_zarr(da.chunk(time=50), target, 2, 3, **LINEAR)

@@ -102,9 +102,9 @@ def test_what_is_needed_and_nowhere_is_missed(models):
 
 
 def test_no_variable_is_refused():
-    with pytest.raises(XstsrError, match=r"models=\{\}: it names no variables"):
+    with pytest.raises(XstsrError, match=r"models=\{\}: no variable is named"):
         upscale_together(both(), {}, 2)
-    with pytest.raises(XstsrError, match=r"models='pr': it names no variables"):
+    with pytest.raises(XstsrError, match=r"models='pr': no variable is named"):
         upscale_together(both(), "pr", 2)
 
 

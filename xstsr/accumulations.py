@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xstsr import cell_methods as cm
 from xstsr import cf
 from xstsr.cf_coords import clean
-from xstsr.cf_write import complete, grid_mapping_names
+from xstsr.cf_write import complete, grid_mapping_names, grid_mapping_of
 from xstsr.errors import CFError, DataError, UnitError
 from xstsr.increments import Jitter, increments
 from xstsr.meaning import AssumptionWarning
@@ -145,7 +145,7 @@ def deaccumulate_dataset(ds: xr.Dataset, name: str, **options: Any) -> xr.Datase
     settings: dict[str, Any] = _DEFAULTS | options
     field, series = _deaccumulate(ds[name], **settings)
     line = str(field.attrs.pop("history")).rpartition("\n")[2]
-    named = ds[name].attrs.get("grid_mapping", ds[name].encoding.get("grid_mapping"))
+    named = grid_mapping_of(ds[name])
     mapping = [n for n in grid_mapping_names(named) if n in ds.variables]
     field.encoding.pop("grid_mapping", None)
     out = field.drop_vars(mapping, errors="ignore").to_dataset()

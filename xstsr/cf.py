@@ -22,7 +22,7 @@ from xstsr.cell_methods import axis_names
 from xstsr.cf_axes import Axes, bounds_name, find_axes, space_edges
 from xstsr.cf_coords import coarsened, eager, strip, wrap
 from xstsr.cf_kind import Quantity, classify, known_label
-from xstsr.cf_write import dataset, history, relabel, relabel_coarse
+from xstsr.cf_write import dataset, grid_mapping_of, history, relabel, relabel_coarse
 from xstsr.errors import CFError, DataError, GridError
 from xstsr.factors import Space, space_of
 from xstsr.grid import LABELS, Label
@@ -427,9 +427,9 @@ def _single_step(
 
 
 def _grid_mapping(da: xr.DataArray) -> str | None:
-    name = da.attrs.get("grid_mapping", da.encoding.get("grid_mapping"))
+    name = grid_mapping_of(da)
     if name is not None:
-        return str(name)
+        return name
     # arithmetic drops the encoding, but the scalar coordinate stays
     lone = [
         str(n)

@@ -349,22 +349,15 @@ def _check_monotone(labels: Floats, dim: str) -> None:
         return
     turn = step * np.sign(np.median(step)) <= 0
     i = int(np.argmax(turn))
-    turned = {"{} % 360": labels % 360, "({} + 180) % 360 - 180": _from_180(labels)}
-    fits = [how for how, lon in turned.items() if np.all(np.diff(lon) > 0)]
-    if fits and np.any(np.abs(step) > 180):
-        remedy = f"da.assign_coords({dim}={fits[0].format(f'da[{dim!r}]')})"
-    else:
-        remedy = f"da.sortby({dim!r}).drop_duplicates({dim!r})"
+    remedy = f"da.sortby({dim!r}).drop_duplicates({dim!r})"
+    if np.any(np.abs(step) > 180) and np.all(np.diff(labels % 360) > 0):
+        remedy = f"da.assign_coords({dim}=da[{dim!r}] % 360)"
+    elif np.any(np.abs(step) > 180) and np.all(np.diff((labels + 180) % 360) > 0):
+        remedy = f"da.assign_coords({dim}=(da[{dim!r}] + 180) % 360 - 180)"
     raise GridError(
         f"cannot use the axis {dim!r}: it is not strictly monotone at index {i} "
         f"({labels[i]:g}, then {labels[i + 1]:g}). Repair it: {remedy}."
     )
-
-
-def _from_180(longitudes: Floats) -> Floats:
-    """Count longitudes from -180 on."""
-    turned: Floats = (longitudes + 180) % 360 - 180
-    return turned
 
 
 def _edges_from_bounds(bounds: Floats, labels: Floats, dim: str) -> Floats:

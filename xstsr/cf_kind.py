@@ -43,23 +43,15 @@ ALIASES: dict[str, Alias] = {
     "tp": Alias("ERA5 total precipitation", "m", "right"),
     "mtpr": Alias("ERA5 mean total precipitation rate", "kg m-2 s-1", "right"),
     "avg_tprate": Alias("ERA5 mean total precipitation rate", "kg m-2 s-1", "right"),
-    **{
-        name: Alias(f"ERA5 {what}", "m", "right")
-        for name, what in {
-            "cp": "convective precipitation",
-            "lsp": "large-scale precipitation",
-            "sf": "snowfall",
-        }.items()
-    },
-    **{
-        name: Alias(f"ERA5 mean {what} rate", "kg m-2 s-1", "right")
-        for names, what in (
-            (("mcpr", "avg_cpr"), "convective precipitation"),
-            (("mlspr", "avg_lsprate"), "large-scale precipitation"),
-            (("msr", "avg_tsrwe"), "snowfall"),
-        )
-        for name in names
-    },
+    "cp": Alias("ERA5 convective precipitation", "m", "right"),
+    "lsp": Alias("ERA5 large-scale precipitation", "m", "right"),
+    "sf": Alias("ERA5 snowfall", "m", "right"),
+    "mcpr": Alias("ERA5 mean convective rate", "kg m-2 s-1", "right"),
+    "avg_cpr": Alias("ERA5 mean convective rate", "kg m-2 s-1", "right"),
+    "mlspr": Alias("ERA5 mean large-scale rate", "kg m-2 s-1", "right"),
+    "avg_lsprate": Alias("ERA5 mean large-scale rate", "kg m-2 s-1", "right"),
+    "msr": Alias("ERA5 mean snowfall rate", "kg m-2 s-1", "right"),
+    "avg_tsrwe": Alias("ERA5 mean snowfall rate", "kg m-2 s-1", "right"),
     "rr": Alias("E-OBS daily precipitation", "mm"),
     "pr": Alias("CMIP or HYRAS precipitation"),
     "precipitation": Alias("IMERG precipitation"),
@@ -247,9 +239,9 @@ def _time_statistic(
     time_names: set[str],
 ) -> str | None:
     found = sorted(set(method_of(methods, time_names)))
-    of_grib = _OF_GRIB.get(str(attrs.get(_STEP_TYPE)))
+    source, of_grib = "cell_methods say", _OF_GRIB.get(str(attrs.get(_STEP_TYPE)))
     if not found and of_grib:
-        found = [of_grib]
+        source, found = f"{_STEP_TYPE} says", [of_grib]
     if len(found) > 1:
         raise CFError(
             f"cannot refine {name!r}: cell_methods give several statistics over time, "
@@ -257,9 +249,9 @@ def _time_statistic(
         )
     if found and found[0] not in ("mean", "sum", "point"):
         raise CFError(
-            f"cannot refine {name!r}: its attributes say 'time: {found[0]}', and only "
-            "a mean, a sum or a point can be split in time. Refine the data it was "
-            f"made from; if that is stale, pass cell_methods={_SAY_METHODS}."
+            f"cannot refine {name!r}: {source} 'time: {found[0]}', and only a mean, a "
+            "sum or a point can be split in time. Refine the data it was made from; if "
+            f"the attribute is stale, pass cell_methods={_SAY_METHODS}."
         )
     return found[0] if found else None
 

@@ -232,6 +232,22 @@ def _plain(value: object) -> str | int | float:
     return json.dumps(value, default=str)
 
 
+def grid_mapping_of(variable: xr.DataArray | xr.Variable) -> str | None:
+    """Return the ``grid_mapping`` of a field, from attrs or encoding.
+
+    Parameters
+    ----------
+    variable : DataArray or Variable
+        decode_coords="all" moves the attribute to the encoding.
+
+    Returns
+    -------
+    str or None
+    """
+    name = variable.attrs.get("grid_mapping", variable.encoding.get("grid_mapping"))
+    return None if name is None else str(name)
+
+
 def grid_mapping_names(text: str | None) -> list[str]:
     """Return the variables that a ``grid_mapping`` attribute names.
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 from xstsr import cf
 from xstsr.cf_axes import find_axes
-from xstsr.cf_write import grid_mapping_names
+from xstsr.cf_write import grid_mapping_names, grid_mapping_of
 from xstsr.errors import DataError
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 Chunks = Mapping[str, int]
-_MAPPING = "grid_mapping"
 _SAME = ("units", "standard_name", "cell_methods")
 
 
@@ -306,8 +305,7 @@ def _differences_of_cells(
 ) -> list[str]:
     """Say in what projection and bounds differ, which are variables of their own."""
     told = []
-    mapping = first[name].attrs.get(_MAPPING, first[name].encoding.get(_MAPPING))
-    for one in grid_mapping_names(mapping):
+    for one in grid_mapping_names(grid_mapping_of(first[name])):
         if one in first and not (one in other and first[one].attrs == other[one].attrs):
             told.append(f"projection: other attributes of {one!r}")
     bounds = [cf.bounds_of(dataset, name) for dataset in (first, other)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xstsr.cf_axes import aux_role, bounds_name, find_axes, space_edges
 from xstsr.cf_coords import clean, eager
-from xstsr.cf_write import grid_mapping_names
+from xstsr.cf_write import grid_mapping_names, grid_mapping_of
 from xstsr.errors import CFError, GridError
 from xstsr.grid import Geometry, areas_m2
 from xstsr.meaning import AssumptionWarning
@@ -269,11 +269,11 @@ def _names_of_bounds(data: Labelled, names: tuple[str, ...]) -> dict[str, str]:
 
 def _mapping(data: Labelled, da: xr.DataArray) -> tuple[str, xr.Variable] | None:
     """Find the grid mapping: the one that is named, or the only one that there is."""
-    named = da.attrs.get("grid_mapping", da.encoding.get("grid_mapping"))
+    named = grid_mapping_of(da)
     variables = {str(n): c.variable for n, c in da.coords.items()}
     if isinstance(data, xr.Dataset):
         variables |= {str(n): v for n, v in data.variables.items()}
-    names = grid_mapping_names(None if named is None else str(named)) or [
+    names = grid_mapping_names(named) or [
         name
         for name, v in variables.items()
         if {"grid_mapping_name", "crs_wkt", "spatial_ref"} & set(v.attrs)

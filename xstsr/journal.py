@@ -93,8 +93,8 @@ class Journal:
     def _refuse_strangers(self) -> None:
         """Refuse a folder with anything in it that no run has left."""
         own = ("call.json", "call-*.json", "journal", "store", "root", "lock")
-        found = (path for path in self.folder.iterdir())
-        strange = sorted(p.name for p in found if not any(map(p.match, own)))
+        there = self.folder.iterdir()
+        strange = sorted(p.name for p in there if not any(map(p.match, own)))
         if strange:
             raise StoreError(
                 f"cannot grow a store in {str(self.folder)!r}: the folder holds "

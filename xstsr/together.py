@@ -73,8 +73,8 @@ def upscale_together(
     """
     if not (models and isinstance(models, Mapping)):
         raise XstsrError(
-            f"cannot upscale with models={models!r}: it names no variables with their "
-            'models. Name some, as {"pr": "default", "tas": "tas.safetensors"}.'
+            f"cannot upscale with models={models!r}: no variable is named with its "
+            'model. Name some, as {"pr": "default", "tas": "tas.safetensors"}.'
         )
     drawn: dict[str, xr.Dataset] = {}
     for name, choice in models.items():

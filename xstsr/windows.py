@@ -256,9 +256,9 @@ def check_values(coarse: Array, constraint: Constraint) -> None:
     lowest = np.fmin.reduce(coarse, axis=None, initial=0.0)
     if constraint == "multiplicative" and lowest < 0:
         raise DataError(
-            "cannot upscale negative rain, or what else is never negative: the "
-            f"smallest value is {float(lowest):g}. "
-            "Set small negative values to zero first, for example da.clip(min=0)."
+            "cannot upscale values that cannot be, such as negative rain: the smallest "
+            f"value is {float(lowest):g}. Set small negative values to zero first, for "
+            "example da.clip(min=0)."
         )
 
 
