@@ -6,10 +6,8 @@ Each number of the recipe is varied alone, around the rule that is the default. 
 boxes, few realizations: the differences count, not the values.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -26,13 +24,11 @@ from benchmarks.common import (
     table,
 )
 from xstsr import cf
-from xstsr.diffusion.checkpoint import load_model, read_header, save_model
 from xstsr.evaluation import Protocol, boxes, evaluate, parse_factors
 from xstsr.recipe import Recipe, Taper, taper_rule
 
 FACTORS = "4x2,10x3,25x6"
 SAMPLERS = (
-    ("generator", 1),
     ("dpm-solver++", 2),
     ("dpm-solver++", 4),
     ("dpm-solver++", 8),
@@ -122,35 +118,25 @@ def compare(
         yield kind, rows
 
 
-def compare_samplers(events: list[Event], model: str, protocol: Protocol) -> list[Row]:
-    """Score every sampler with some numbers of evaluations."""
+def compare_samplers(events: list[Event], protocol: Protocol) -> list[Row]:
+    """Score the generator, and every sampler with some numbers of evaluations."""
     s, t = SAMPLED_AT
+    ways = [("generator", 1, replace(protocol, methods=("generator",)))]
+    ways += [
+        (name, n, replace(protocol, sampler=name, steps=n)) for name, n in SAMPLERS
+    ]
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, steps in SAMPLERS:
-            path = Path(folder) / f"{name}-{steps}.safetensors"
-            with_settings(model, path, name, steps)
-            used = replace(protocol, model=str(path), steps=steps)
-            for event, da in events:
-                say(f"sampler: {event} ({s}, {t}), {name} {steps}")
-                found = scores_of(boxes(da, s, t, protocol)[0].load(), s, t, used)
-                row: Row = {"event": short(event), "sampler": name}
-                rows.append(
-                    row
-                    | {"evaluations": steps}
-                    | {n: float(found[n]) for n in SHOWN["sampler"]}
-                )
+    for name, steps, used in ways:
+        for event, da in events:
+            say(f"sampler: {event} ({s}, {t}), {name} {steps}")
+            found = scores_of(boxes(da, s, t, protocol)[0].load(), s, t, used)
+            row: Row = {"event": short(event), "sampler": name}
+            rows.append(
+                row
+                | {"evaluations": steps}
+                | {n: float(found[n]) for n in SHOWN["sampler"]}
+            )
     return rows
-
-
-def with_settings(model: str, path: Path, sampler: str, steps: int) -> None:
-    """Write a copy of a model that samples in another way."""
-    copy = load_model(model)
-    settings = replace(copy.spec.settings, steps=steps)
-    if sampler != "generator":
-        settings = replace(settings, sampler=sampler)
-    copy.spec = replace(copy.spec, settings=settings)
-    save_model(copy, path, read_header(model)["card"])
 
 
 SHOWN = {
@@ -210,7 +196,7 @@ def main() -> None:
         for kind, rows in compare(cases, vary, protocol):
             parts += [TITLES[kind], table(rows)]
         if "sampler" in wanted:
-            rows = compare_samplers(events, given.model, protocol)
+            rows = compare_samplers(events, protocol)
             parts += [TITLES["sampler"], table(rows)]
 
 

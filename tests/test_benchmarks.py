@@ -147,11 +147,26 @@ def test_recipe_is_varied_one_number_at_a_time():
             assert all(getattr(other, n) == getattr(base, n) for n in same)
 
 
-def test_sampler_is_changed_in_a_copy_of_the_model(model, tmp_path):
-    recipe.with_settings(model, tmp_path / "m.safetensors", "ddpm", 9)
-    changed = recipe.load_model(tmp_path / "m.safetensors").spec.settings
-    assert (changed.sampler, changed.steps) == ("ddpm", 9)
-    assert recipe.load_model(model).spec.settings.sampler == "dpm-solver++"
+def test_samplers_are_scored_with_their_evaluations(model, monkeypatch):
+    monkeypatch.setattr(recipe, "SAMPLERS", (("heun", 3), ("ddpm", 2)))
+    monkeypatch.setattr(recipe, "SAMPLED_AT", (2, 2))
+    protocol = Protocol(realizations=2, model=model, side=8, frames=4)
+    monkeypatch.setattr(
+        recipe, "scores_of", lambda box, s, t, used: recipe_scores(used)
+    )
+    rows = recipe.compare_samplers([("a_b_c_d", rain())], protocol)
+    assert [(row["sampler"], row["evaluations"]) for row in rows] == [
+        ("generator", 1),
+        ("heun", 3),
+        ("ddpm", 2),
+    ]
+    assert [row["fair_crps"] for row in rows] == [-1, 3, 2]
+
+
+def recipe_scores(used):
+    """Tell in a score how a sample was to be drawn."""
+    steps = -1 if used.methods == ("generator",) else used.steps
+    return xr.Dataset(dict.fromkeys(recipe.SHOWN["sampler"], float(steps)))
 
 
 # stages

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.models import write_tiny_model
+from tests.models import EVERY, write_tiny_model
 from tests.strategies import HOUR, cf_dataarrays, factors, make, make_dataset
 from xstsr import cf
 from xstsr.errors import CFError, FactorError, XstsrError
 from xstsr.meaning import AssumptionWarning
 from xstsr.memory import PROCESS, evaluation_bytes
-from xstsr.preview import COPIES, PIXELS_PER_SECOND
+from xstsr.preview import COPIES, PIXELS_PER_SECOND, PIXELS_PER_SECOND_AT_ONCE
 from xstsr.recipe import Recipe
 
 GRIDDED = {"grid": "metres", "method": "linear"}
@@ -78,12 +78,6 @@ def test_card_tells_the_kind(kind):
     assert preview.to_dict()["kind"] == kind
 
 
-def test_card_tells_the_context_of_the_recipe():
-    recipe = Recipe(0.01, 7)
-    lines = told(make().stsr.plan(2, method="linear", recipe=recipe))
-    assert lines["context"] == "7 coarse frames"
-
-
 def test_time_is_told_for_networks_only(model):
     da = make(shape=(6, 5, 4))
     assert da.stsr.plan(2, 3, method="linear").seconds == 0.0
@@ -99,6 +93,17 @@ def test_time_is_told_for_networks_only(model):
     more = da.stsr.plan(2, 3, realizations=6, steps=5, model=model)
     assert more.seconds == pytest.approx(32 * pixels / PIXELS_PER_SECOND)
     assert "on two CPU cores" in told(drawn)["time"]
+
+
+def test_time_of_the_generator_counts_the_mean_where_it_is_needed(tmp_path):
+    da, name = make(shape=(6, 5, 4)), write_tiny_model(tmp_path, spec=EVERY)
+    pixels = 18 * 10 * 8
+    call = {"method": "generator", "model": name, "realizations": 4}
+    drawn = da.stsr.plan(2, 3, **call)
+    assert drawn.seconds == pytest.approx(4 * pixels / PIXELS_PER_SECOND_AT_ONCE)
+    wide = da.stsr.plan(2, 3, recipe=Recipe(1.0, 3), **call)
+    more = wide.seconds - drawn.seconds
+    assert more == pytest.approx(pixels / PIXELS_PER_SECOND)
 
 
 def test_memory_of_a_window_counts_what_is_drawn_and_the_network(model):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models import SPEC, tiny_model
+from tests.models import EVERY, SPEC, tiny_model
 from xstsr.diffusion.model import Settings
 from xstsr.diffusion.noise import normal
 from xstsr.diffusion.sampler import (
@@ -16,9 +16,9 @@ from xstsr.diffusion.sampler import (
     Schedule,
     ddpm,
     dpm_solver_2m,
+    find_sampler,
     heun,
     initial,
-    sampler_named,
     sigmas_karras,
     sigmas_linear,
 )
@@ -66,7 +66,7 @@ def test_flow_solver_has_second_order(sampler):
 )
 def test_sampler_draws_the_distribution(name, steps):
     sampler = SAMPLERS[name]
-    sigmas = sampler.levels(steps, SCHEDULE)
+    sigmas = sampler.sigmas(steps, SCHEDULE)
     drawn = sampler.integrate(gaussian, initial(white(0), sigmas), sigmas, white)
     assert float(drawn.mean()) == pytest.approx(MEAN, abs=0.03)
     assert float(drawn.std()) == pytest.approx(SPREAD, rel=0.05)
@@ -119,7 +119,10 @@ def test_ddpm_without_fresh_noise_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "steps", "taken"),
-    [("dpm-solver++", 6, 6), ("heun", 7, 7), ("heun", 8, 7), ("ddpm", 6, 6)],
+    [
+        *(("dpm-solver++", 6, 6), ("heun", 7, 7), ("heun", 8, 7), ("ddpm", 6, 6)),
+        *((name, sampler.least, sampler.least) for name, sampler in SAMPLERS.items()),
+    ],
 )
 def test_steps_are_evaluations(name, steps, taken):
     seen = []
@@ -129,9 +132,10 @@ def test_steps_are_evaluations(name, steps, taken):
         return gaussian(x, sigma)
 
     sampler = SAMPLERS[name]
-    sigmas = sampler.levels(steps, SCHEDULE)
+    sigmas = sampler.sigmas(steps, SCHEDULE)
     sampler.integrate(denoise, torch.ones(3), sigmas, lambda step: torch.zeros(3))
-    assert len(seen) == taken
+    assert len(seen) == taken == sampler.used(steps)
+    assert len(sigmas) >= 3
     assert sorted(set(seen), reverse=True) == sigmas[:-1]
 
 
@@ -163,25 +167,33 @@ def test_sigmas_linear_of_few_steps_are_levels_of_the_thousand():
     assert np.all(np.diff(few) < 0)
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_a_single_level_is_refused_for_pure_noise(name):
-    sigmas = SAMPLERS[name].levels(1, SCHEDULE)
-    assert len(sigmas) == 2
-    assert sigmas[0] > 0 == sigmas[1]
-    with pytest.raises(
-        XstsrError, match="1 noise level: one evaluation gives the mean"
-    ):
-        initial(torch.zeros(1, 1, 2, 8, 8), sigmas)
+@pytest.mark.parametrize(
+    ("name", "steps", "told"),
+    [
+        ("dpm-solver++", 1, r"steps=1: 'dpm-solver\+\+'.* 2 times or more.*steps=4"),
+        ("ddpm", 1, r"steps=1: 'ddpm' .* 2 times or more.*method='mean'"),
+        ("heun", 2, r"steps=2: 'heun' .* 3 times or more"),
+        (
+            "ddpm",
+            1001,
+            r"steps=1001: 'ddpm' has 1000 noise levels.*steps=1000",
+        ),
+        ("euler", 8, r"sampler='euler'.*'ddpm', 'dpm-solver\+\+', 'heun'"),
+    ],
+)
+def test_what_a_sampler_cannot_take_is_refused(name, steps, told):
+    with pytest.raises(XstsrError, match=told):
+        find_sampler(name, steps)
+    with pytest.raises(XstsrError, match=told):
+        draw_by(name, steps)
 
 
-def test_more_levels_than_the_schedule_has_are_refused():
-    with pytest.raises(XstsrError, match=r"1001 steps.*Pass steps=1000 or fewer"):
-        sigmas_linear(1001)
-
-
-def test_unknown_sampler_is_refused():
-    with pytest.raises(XstsrError, match=r"'euler'.*'ddpm', 'dpm-solver\+\+', 'heun'"):
-        sampler_named("euler")
+def draw_by(name, steps):
+    model = tiny_model()
+    one = torch.ones(1)
+    condition = model.condition(torch.ones(1, 1, 2, 2), (2, 4, 4), one, one, one)
+    noise = torch.zeros(1, 1, 2, 8, 8)
+    return model.sample(condition, noise, steps=steps, sampler=name)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
@@ -203,14 +215,15 @@ def test_model_samples_as_its_settings_say(name):
     assert draw(1)[..., 4:, 4:].eq(0).all()  # dry stays dry
 
 
-def test_generator_draws_in_one_step_and_keeps_nearly_the_coarse_field():
+def test_generator_draws_in_one_evaluation_and_keeps_nearly_the_coarse_field():
     model = tiny_model(spec=replace(SPEC, generator=SPEC.denoiser))
     coarse = torch.tensor([[[[0.5, 2.0], [1.0, 0.0]]]])
     one = torch.ones(1)
     condition = model.condition(coarse, (2, 4, 4), one, 5 * one, 30 * one)
     noise = [normal(np.arange(2), (8, 8), seed=seed)[None, None] for seed in (1, 2)]
-    first, second = (model.sample(condition, n, steps=1) for n in noise)
-    assert torch.equal(first, model.sample(condition, noise[0], steps=1))
+    inverse = model.spec.transform.inverse
+    first, second = (inverse(model.generate(condition, n)) for n in noise)
+    assert torch.equal(first, inverse(model.generate(condition, noise[0])))
     assert not torch.equal(first, second)
     assert first[..., 4:, 4:].eq(0).all()  # dry stays dry
     means = first[0, 0].reshape(2, 2, 4, 2, 4).mean(dim=(0, 2, 4))
@@ -237,43 +250,19 @@ def test_generator_needs_the_mean_only_where_the_amplitude_is_changed(monkeypatc
         draw(1.5)
 
 
-def few(steps, renoise, seed=1, generator=SPEC.denoiser, **options):
-    """Draw with few evaluations; returns what the generator draws, too."""
-    settings = Settings(renoise=renoise, guidance=0.0, **options)
-    model = tiny_model(spec=replace(SPEC, generator=generator, settings=settings))
-    coarse = torch.tensor([[[[0.5, 2.0], [1.0, 0.0]]]])
+@pytest.mark.parametrize("steps", [2, 4, 8])
+def test_diffusion_never_asks_the_generator(steps):
+    model = tiny_model(spec=EVERY)
     one = torch.ones(1)
-    condition = model.condition(coarse, (2, 4, 4), one, 5 * one, 30 * one)
-
-    def fresh(step):
-        return normal(np.arange(2), (8, 8), seed=seed, draw=step)[None, None]
-
-    drawn = model.sample(condition, fresh(0), steps=1) if generator else None
-    return model.sample(condition, fresh(0), steps=steps, fresh=fresh), drawn
+    condition = model.condition(torch.ones(1, 1, 2, 2), (2, 4, 4), one, one, one)
+    noise = normal(np.arange(2), (8, 8), seed=1)[None, None]
+    without = tiny_model().sample(condition, noise, steps=steps)
+    assert torch.equal(model.sample(condition, noise, steps=steps), without)
 
 
-@pytest.mark.parametrize("steps", [2, 3, 4, 7])
-def test_few_steps_start_from_the_generator(steps):
-    """At vanishing noise a denoiser returns what it is given."""
-    sample, drawn = few(steps, renoise=1e-4, sigma_min=1e-5)
-    torch.testing.assert_close(sample, drawn, rtol=2e-3, atol=2e-3)
-    moved, _ = few(steps, renoise=0.5)
-    assert not torch.allclose(moved, drawn, rtol=0.05, atol=0.05)
-    assert not torch.allclose(moved, few(steps, renoise=0.5, seed=2)[0])
-    assert moved[..., 4:, 4:].eq(0).all()  # dry stays dry
-
-
-def test_many_steps_start_from_noise():
-    calm, _ = few(8, renoise=0.1)
-    assert torch.equal(calm, few(8, renoise=0.9)[0])
-    assert torch.equal(few(4, 0.1, from_noise=2)[0], few(4, 0.9, from_noise=4)[0])
-    alone, _ = few(4, renoise=0.1, generator=None)
-    assert torch.equal(alone, few(4, renoise=0.9, generator=None)[0])
-
-
-def test_one_step_without_a_generator_is_refused():
+def test_generating_without_a_generator_is_refused():
     model = tiny_model()
     one = torch.ones(1)
     condition = model.condition(torch.ones(1, 1, 2, 2), (2, 4, 4), one, one, one)
-    with pytest.raises(XstsrError, match=r"values in 1 step.*no generator.*steps=4"):
-        model.sample(condition, torch.zeros(1, 1, 2, 8, 8), steps=1)
+    with pytest.raises(XstsrError, match=r"in one evaluation.*no generator.*train one"):
+        model.generate(condition, torch.zeros(1, 1, 2, 8, 8))

@@ -191,7 +191,7 @@ CHANGES = [
     ({"t": 2}, r"factor: .* now"),
     ({"method": "linear", "realizations": None}, r"method: 'rainfarm' there"),
     ({"conserve": "none"}, r"conserve: 'cell' there, 'none' now"),
-    ({"recipe": xstsr.Recipe(0.5, 3)}, r"recipe: .*'beta': 0\.5"),
+    ({"recipe": xstsr.Recipe(0.5, 3, 1.0)}, r"f: None there, 'Taper\(.* now"),
     ({"label": "right"}, r"time_label: 'left' there, 'right' now; grid"),
     ({"realizations": None}, r"realizations: 6 there, None now"),
 ]
@@ -213,6 +213,15 @@ def test_resume_with_another_model_is_refused(tmp_path):
     to_zarr(rain(), tmp_path / "a.zarr", 2, 3, model=models[0], **call)
     with pytest.raises(StoreError, match=r"model: '\w{64}' there, '\w{64}' now\. Call"):
         to_zarr(rain(), tmp_path / "a.zarr", 2, 3, model=models[1], **call)
+    call["model"] = models[0]
+    for change, told in (
+        ({"steps": 2}, "steps: 3 there, 2 now"),
+        ({"sampler": "heun"}, r"sampler: 'dpm-solver\+\+' there, 'heun' now"),
+        ({"recipe": xstsr.Recipe(0.5, 3)}, r"beta: .* there, 0\.5 now"),
+        ({"method": "mean"}, "method: 'diffusion' there, 'mean' now"),
+    ):
+        with pytest.raises(StoreError, match=told):
+            to_zarr(rain(), tmp_path / "a.zarr", 2, 3, **call | change)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.models import SPEC, tiny_model, write_tiny_model
 from xstsr.diffusion.checkpoint import load_model, read_header
 from xstsr.diffusion.features import Features
-from xstsr.errors import CheckpointError, DataError, XstsrError
+from xstsr.errors import CheckpointError, DataError
 from xstsr.meaning import AssumptionWarning
 from xstsr.training import train
 from xstsr.training.config import HELD_OUT_S, HELD_OUT_T, Config, Draw
@@ -232,10 +232,14 @@ def test_fine_tuning_adds_a_generator_and_leaves_the_rest(tmp_path):
     assert card["training data"] == ["rain-0"]
     assert card["cost before fine-tuning"] == read_header(old)["card"]["cost"]
     coarse = da[:4, :9, :9].stsr.coarsen(3, 2)
-    fine = coarse.stsr.upscale(3, 2, method="diffusion", model=new, steps=1)
+    fine = coarse.stsr.upscale(3, 2, method="generator", model=new)
     assert fine.shape == (4, 9, 9)
-    with pytest.raises(XstsrError, match=r"steps=1 with the model.*no generator"):
-        coarse.stsr.upscale(3, 2, model=old, steps=1)
+    assert card["methods"] == ["mean", "diffusion", "generator"]
+    told = (
+        r"'generator' and the model .* \['mean', 'diffusion'\] alone.*generator_steps"
+    )
+    with pytest.raises(CheckpointError, match=told):
+        coarse.stsr.upscale(3, 2, method="generator", model=old)
 
 
 def test_progress_is_shown_in_a_terminal_and_nowhere_else(tmp_path, monkeypatch):
@@ -303,7 +307,9 @@ def test_run_stopped_in_the_mean_stage_gives_the_mean_alone(tmp_path):
         path = train(da, tmp_path, config=config, minutes=0.01, say=lambda line: None)
     coarse = da[:4, :8, :8].stsr.coarsen(2, 2)
     assert coarse.stsr.upscale(2, 2, method="mean", model=path).shape == (4, 8, 8)
-    with pytest.raises(CheckpointError, match=r"stopped before the denoiser.*'mean'"):
+    with pytest.raises(
+        CheckpointError, match=r"trained for \['mean'\] alone.*residual_s"
+    ):
         coarse.stsr.upscale(2, 2, model=path)
 
 

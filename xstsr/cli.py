@@ -96,9 +96,12 @@ _factors = _options(
     ),
     click.option("-t", type=int, default=1, show_default=True, help="Refine time."),
 )
+_MODELS = "Default: the model's."
 _sampling = _options(
     click.option("--seed", type=int, default=0, show_default=True),
     click.option("--model", default="default", show_default=True, help="Name or path."),
+    click.option("--steps", type=int, help=f"Evaluations of the denoiser. {_MODELS}"),
+    click.option("--sampler", help=f"What makes these evaluations. {_MODELS}"),
     click.option("--device", help="cpu, cuda, cuda:1. Default: the best there is."),
 )
 _refinement = _options(
@@ -175,6 +178,8 @@ def demo(
     method: Method,
     seed: int,
     model: str,
+    steps: int | None,
+    sampler: str | None,
     device: str | None,
     out: Path,
 ) -> None:
@@ -187,7 +192,9 @@ def demo(
 
     # the radar's cells are halved as well, to show detail that the radar does not see
     beyond = 2 if source is None else 1
-    choices = Choices(s, t, beyond, realizations, seed, method, model, device)
+    choices = Choices(
+        s, t, beyond, realizations, seed, method, model, device, steps, sampler
+    )
     run(source, name, out, choices, say=click.echo)
 
 
@@ -298,7 +305,6 @@ def _print_plan(preview: "Preview", *, as_json: bool) -> None:
 @click.option("--side", type=int, default=200, show_default=True, help="Pixels a box.")
 @click.option("--frames", type=int, default=24, show_default=True, help="Steps a box.")
 @click.option("--boxes", type=int, default=1, show_default=True, help="Boxes an event.")
-@click.option("--steps", type=int, help="Network evaluations. Default: the model's.")
 @_sampling
 @click.option("--out", type=click.Path(path_type=Path), help="Table: .md, .csv or .nc.")
 @click.option(

@@ -193,6 +193,28 @@ def of_realizations(jobs: Jobs, numbers: tuple[int, ...]) -> Jobs:
     )
 
 
+def settings_of(jobs: Jobs) -> dict[str, str | int | float]:
+    """Put the settings of all stages together, as "5 then 3" where they differ.
+
+    Parameters
+    ----------
+    jobs : tuple of Job
+        From `plan_stages`.
+
+    Returns
+    -------
+    dict
+        As `Request.settings`.
+    """
+    stages = [job.request.settings for job in jobs]
+    found: dict[str, str | int | float] = {}
+    for key in dict.fromkeys(key for settings in stages for key in settings):
+        values = [settings.get(key, "none") for settings in stages]
+        several = len(set(values)) > 1
+        found[key] = " then ".join(map(str, values)) if several else values[0]
+    return found
+
+
 def factor_of(jobs: Jobs) -> Factor:
     """Multiply the factors of all stages; (t, sy, sx)."""
     return _product([job.request.factor for job in jobs])

@@ -42,6 +42,8 @@ class Choices:
     method: Method = "diffusion"
     model: str = "default"
     device: str | None = None
+    steps: int | None = None
+    sampler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ def compute(dataset: xr.Dataset, name: str, choices: Choices) -> Trial:
         method=choices.method,
         model=choices.model,
         device=choices.device,
+        steps=choices.steps,
+        sampler=choices.sampler,
         label=label,
     )
     seconds = time.perf_counter() - started

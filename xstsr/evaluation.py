@@ -56,8 +56,9 @@ class Protocol:
         Of the noise.
     model : str
         Name or path of the checkpoint.
-    steps : int, optional
-        Network evaluations per realization.
+    steps, sampler : optional
+        Evaluations of the denoiser per realization, and who makes them; by default
+        the model's own.
     recipe : Recipe, optional
         Noise amplitude, context and taper of the networks' methods.
     device : str, optional
@@ -84,6 +85,7 @@ class Protocol:
     seed: int = 0
     model: str = "default"
     steps: int | None = None
+    sampler: str | None = None
     recipe: Recipe | None = None
     device: str | None = None
     side: int = 200
@@ -154,7 +156,8 @@ def _options(protocol: Protocol, method: str) -> dict[str, Any]:
     """Gather the options of `upscale` that concern a method."""
     options: dict[str, Any] = {"method": method, "device": protocol.device}
     if method in NEURAL:
-        options |= {"model": protocol.model, "steps": protocol.steps}
+        options |= {"model": protocol.model}
+        options |= {"steps": protocol.steps, "sampler": protocol.sampler}
         options |= {"recipe": protocol.recipe}
         options |= {"static": protocol.static, "given": protocol.given}
     if method in STOCHASTIC:

@@ -78,14 +78,14 @@ def models() -> list[dict[str, Any]]:
     >>> [model["name"] for model in models()]
     ['default']
     """
-    from xstsr.diffusion.checkpoint import available, find, fingerprint, read_header
+    from xstsr.diffusion.checkpoint import available, find, fingerprint, read_card
 
     return [
         {
             "name": name,
             "megabytes": round(find(name).stat().st_size / 1e6, 1),
             "sha256": fingerprint(name),
-            "card": read_header(name)["card"],
+            "card": read_card(name),
         }
         for name in available()
     ]
@@ -102,7 +102,7 @@ class ModelCard:
     name : str
         Name or path of the model.
     facts : mapping of str to anything
-        From the header of its file.
+        From the header of its file: what it was trained on, and how it samples.
     """
 
     name: str
@@ -142,9 +142,9 @@ def model_card(name: str | PathLike[str] = "default") -> ModelCard:
     >>> model_card("default").facts["quantity"]
     'rain rate in mm h-1'
     """
-    from xstsr.diffusion.checkpoint import read_header
+    from xstsr.diffusion.checkpoint import read_card
 
-    return ModelCard(os.fspath(name), read_header(name)["card"])
+    return ModelCard(os.fspath(name), read_card(name))
 
 
 def _words(value: Any) -> str:

@@ -11,6 +11,9 @@ from xstsr.errors import CheckpointError, XstsrError
 from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.units import is_readable, registry
 
+# the stage of the training that serves each method
+_STAGES = {"mean": "mean", "diffusion": "residual", "generator": "generator"}
+
 
 def check_knows(
     model: str, header: Mapping[str, Any], method: str, meaning: Meaning
@@ -24,14 +27,14 @@ def check_knows(
     header : mapping
         From `xstsr.diffusion.checkpoint.read_header`.
     method : str
-        ``"diffusion"`` or ``"mean"``.
+        ``"mean"``, ``"diffusion"`` or ``"generator"``.
     meaning : Meaning
         Of the coarse field.
 
     Raises
     ------
     CheckpointError
-        Its training was stopped before it could do this.
+        It has no network for this, or none that was trained.
     XstsrError
         The field is of another kind, or in other units.
 
@@ -40,12 +43,14 @@ def check_knows(
     AssumptionWarning
         The field is a state in the right units, but of another standard name.
     """
-    trained = header.get("card", {}).get("methods", (method,))
+    from xstsr.diffusion.checkpoint import methods_of
+
+    trained = methods_of(header)
     if method not in trained:
         raise CheckpointError(
-            f"cannot upscale with method={method!r} and the model {model!r}: its "
-            "training was stopped before the denoiser. Use method='mean', or go on "
-            "with the same `xstsr train` command."
+            f"cannot upscale with method={method!r} and the model {model!r}: it was "
+            f"trained for {list(trained)} alone. Choose one of these, or go on with "
+            f"its training and {_STAGES[method]}_steps above 0."
         )
     field = f"{meaning.name!r} [{meaning.units}]"
     transform = header.get("spec", {}).get("transform", {})

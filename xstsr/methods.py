@@ -2,7 +2,7 @@ r"""The methods of refinement: from a coarse window to a raw fine one.
 
 Each method is one function of a `Task`; a new one is a function here and its name in
 `METHODS`. What they give is raw: the pipeline blends windows and conserves the water.
-Arrays only; torch is imported by the two methods that need it, when they run.
+Arrays only; torch is imported by the methods that need it, when they run.
 """
 
 import math
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from xstsr.diffusion.denoiser import Condition
     from xstsr.diffusion.model import Model
+    from xstsr.diffusion.sampler import Fresh
+
+    Sample = Callable[[Model, Condition, Fresh], Tensor]
 
 Array = np.ndarray
 
@@ -55,7 +58,11 @@ class Request:
     fingerprint : str
         The checkpoint's sha256, so that another file is not taken for it.
     steps : int or None
-        Network evaluations per sample.
+        Evaluations of the denoiser per sample; None where there is none.
+    sampler : str or None
+        A name in `SAMPLERS`, likewise.
+    attends : bool
+        Whether the generator has attention over frames, for which L counts.
     device : str
         Where networks run.
     salt : int
@@ -74,6 +81,8 @@ class Request:
     model: str = "default"
     fingerprint: str = ""
     steps: int | None = None
+    sampler: str | None = None
+    attends: bool = False
     device: str = "cpu"
     salt: int = 0
     globe: Globe | None = None
@@ -85,14 +94,44 @@ class Request:
         return self.recipe.amplitude((sy * sx) ** 0.5, t)
 
     @property
-    def is_direct(self) -> bool:
-        """Whether one evaluation of the generator is all the work there is."""
-        return (self.method, self.steps, self.amplitude) == ("diffusion", 1, 1.0)
+    def needs_mean(self) -> bool:
+        """Whether the conditional mean is computed.
+
+        The generator needs it only where the noise has another amplitude than the
+        rule's.
+        """
+        if self.method == "generator":
+            return self.amplitude != 1
+        return self.method in NEURAL
 
     @property
     def bytes_per_pixel(self) -> int:
         """Memory that a network takes for a fine pixel."""
-        return BYTES_PER_PIXEL_AT_ONCE if self.is_direct else BYTES_PER_PIXEL
+        return BYTES_PER_PIXEL if self.needs_mean else BYTES_PER_PIXEL_AT_ONCE
+
+    @property
+    def settings(self) -> dict[str, str | int | float]:
+        """What decides on the result besides factor, model and seed, where it does.
+
+        Returns
+        -------
+        dict
+            The ``method``, and of ``steps``, ``sampler``, ``beta``, ``L`` and ``f``
+            those that the method has used.
+        """
+        used: dict[str, str | int | float] = {"method": self.method}
+        is_drawn = self.method == "diffusion" and self.amplitude > 0
+        if is_drawn and self.steps is not None and self.sampler is not None:
+            used |= {"steps": self.steps, "sampler": self.sampler}
+        if self.needs_mean and self.method != "mean":
+            used["beta"] = self.recipe.beta
+        if self.needs_mean or self.attends:
+            used["L"] = self.recipe.context
+        if self.recipe.taper:
+            used["f"] = str(self.recipe.taper)
+        elif self.method in NEURAL:
+            used["f"] = "none"
+        return used
 
 
 @dataclass(frozen=True)
@@ -184,7 +223,33 @@ def mean(task: Task) -> Array:
 
 
 def diffusion(task: Task) -> Array:
-    """Draw samples of the conditional distribution; shape (R, T t, Y sy, X sx)."""
+    """Draw residuals of the mean by diffusion; shape (R, T t, Y sy, X sx)."""
+
+    def sample(model: "Model", condition: "Condition", noise: "Fresh") -> "Tensor":
+        return model.sample(
+            condition,
+            noise(0),
+            amplitude=task.request.amplitude,
+            steps=task.request.steps,
+            sampler=task.request.sampler,
+            fresh=noise,
+        )
+
+    return _drawn(task, sample)
+
+
+def generator(task: Task) -> Array:
+    """Draw samples by the generator, in one evaluation; shape (R, T t, Y sy, X sx)."""
+
+    def sample(model: "Model", condition: "Condition", noise: "Fresh") -> "Tensor":
+        z = model.generate(condition, noise(0), task.request.amplitude)
+        return model.spec.transform.inverse(z)
+
+    return _drawn(task, sample)
+
+
+def _drawn(task: Task, sample: "Sample") -> Array:
+    """Draw the realizations of a task batch by batch; shape (R, T t, Y sy, X sx)."""
     import torch
 
     request = task.request
@@ -197,42 +262,40 @@ def diffusion(task: Task) -> Array:
         pairs = zip(request.realizations, task.known[:, None], strict=True)
         return np.concatenate(
             [
-                diffusion(
-                    replace(task, request=replace(request, realizations=(r,)), known=k)
+                _drawn(
+                    replace(task, request=replace(request, realizations=(r,)), known=k),
+                    sample,
                 )
                 for r, k in pairs
             ]
         )
     with turn(request.device), torch.inference_mode():
         model, condition = _condition(task)
-        if not request.is_direct:
+        if request.needs_mean:
             _ = condition.means  # once for all realizations
 
-        def sample(batch: slice) -> None:
+        def draw(batch: slice) -> None:
             noise = partial(_noise, task, request.realizations[batch])
-            fields = model.sample(
-                _repeated(condition, batch.stop - batch.start),
-                noise(0),
-                amplitude=request.amplitude,
-                steps=request.steps,
-                fresh=noise,
+            fields = sample(
+                model, _repeated(condition, batch.stop - batch.start), noise
             )
             drawn[batch] = fields[:, 0].cpu().numpy()
 
         each = evaluation_bytes(math.prod(task.shape), request.bytes_per_pixel)
-        in_batches(len(drawn), batch_size(request.device, len(drawn), each), sample)
+        in_batches(len(drawn), batch_size(request.device, len(drawn), each), draw)
     return drawn
 
 
 METHODS: dict[str, Method] = {
     "diffusion": diffusion,
+    "generator": generator,
     "mean": mean,
     "linear": linear,
     "nearest": nearest,
     "rainfarm": rainfarm,
 }
-STOCHASTIC = ("diffusion", "rainfarm")
-NEURAL = ("diffusion", "mean")
+STOCHASTIC = ("diffusion", "generator", "rainfarm")
+NEURAL = ("diffusion", "generator", "mean")
 # what the others look at, for a factor; the recipe and the model tell for the networks
 REACH: dict[str, Callable[[tuple[int, int, int]], Reach]] = {
     # the next cell; in time also of the frame that is blended

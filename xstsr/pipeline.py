@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from xstsr import cf
-from xstsr.composition import Jobs, factor_of, plan_stages, refine
+from xstsr.composition import Jobs, factor_of, plan_stages, refine, settings_of
 from xstsr.errors import PlanError
 from xstsr.factors import Factor, Space, read_factor, space_of
 from xstsr.known import Known, check_stages, known_for
@@ -32,7 +32,7 @@ from xstsr.progress import PATIENCE, ticking
 from xstsr.recipe import Recipe
 from xstsr.windows import Job, Mode, check_values
 
-Method = Literal["diffusion", "mean", "linear", "nearest", "rainfarm"]
+Method = Literal["diffusion", "generator", "mean", "linear", "nearest", "rainfarm"]
 
 
 def upscale(
@@ -47,6 +47,7 @@ def upscale(
     conserve: Mode = "cell",
     recipe: Recipe | None = None,
     steps: int | None = None,
+    sampler: str | None = None,
     device: str | None = None,
     cell_methods: str | None = None,
     label: str | None = None,
@@ -68,14 +69,20 @@ def upscale(
         Fields to draw, along a leading dimension, by default one without it; the same
         seed gives the same ones.
     method : str
-        ``"diffusion"``, its ``"mean"``, ``"linear"``, ``"nearest"`` or ``"rainfarm"``.
+        ``"diffusion"``: the conditional mean and a residual drawn by diffusion;
+        ``"generator"``: a draw in one evaluation, where the model can; ``"mean"``,
+        ``"linear"``, ``"nearest"`` or ``"rainfarm"``.
     model : str
         Name or path of a checkpoint.
     conserve : str
         What keeps its water: each ``"cell"``, each time ``"window"``, or ``"none"``.
-    recipe, steps, device : optional
-        Noise amplitude, context and taper, by default the paper's rule; network
-        evaluations per realization; ``"cpu"`` or ``"cuda"``, by default a GPU if any.
+    recipe : Recipe, optional
+        Amplitude of the noise, context and taper; by default the paper's rule.
+    steps, sampler : optional
+        Evaluations of the denoiser per realization, and the sampler that makes them,
+        a name in `xstsr.diffusion.sampler.SAMPLERS`; by default the model's own.
+    device : str, optional
+        ``"cpu"`` or ``"cuda"``, by default a GPU if any.
     cell_methods, label : str, optional
         Override the metadata: ``"time: sum"``; ``"left"``, ``"mid"``, ``"right"``.
     static, given : DataArray or Dataset, optional
@@ -112,6 +119,7 @@ def upscale(
         conserve=conserve,
         recipe=recipe,
         steps=steps,
+        sampler=sampler,
         device=device,
     )
     return run(asked)
@@ -231,7 +239,7 @@ def run(asked: Asked) -> xr.DataArray:
         asked.s,
         asked.factor[0],
         realizations=job.request.realizations if asked.keep_realization else None,
-        provenance={"t": asked.t, **_provenance(job)},
+        provenance={"t": asked.t, **_provenance(asked.jobs)},
     )
 
 
@@ -281,13 +289,13 @@ def _check_memory(asked: Asked) -> None:
     )
 
 
-def _provenance(job: Job) -> dict[str, str | int]:
+def _provenance(jobs: Jobs) -> dict[str, str | int | float]:
     """Say how the field was made, for its attributes."""
-    request = job.request
-    told: dict[str, str | int] = {
+    request = jobs[0].request
+    told: dict[str, str | int | float] = {
         "version": version("xstsr"),
-        "method": request.method,
-        "conserve": job.mode,
+        **settings_of(jobs),
+        "conserve": jobs[0].mode,
     }
     if request.method in STOCHASTIC:
         told["seed"] = request.seed

@@ -7,6 +7,7 @@ import sys
 import warnings
 from operator import index
 from os import PathLike, fspath
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
@@ -29,6 +30,9 @@ from xstsr.recipe import Recipe
 from xstsr.units import to_mm, to_mm_per_hour
 from xstsr.windows import Job, Mode
 
+if TYPE_CHECKING:
+    from xstsr.diffusion.network import Architecture
+
 T_MOST, S_MOST = 6, 25  # what every model refines in one stage
 MOST_UNEQUAL = 4.0  # longer over shorter side of a cell: benchmarks/anisotropy.py
 
@@ -45,12 +49,14 @@ def prepare(
     conserve: Mode = "cell",
     recipe: Recipe | None = None,
     steps: int | None = None,
+    sampler: str | None = None,
     device: str | None = None,
 ) -> Job:
     """Check the options and plan the work; the arguments are those of `upscale`."""
     factor = read_factor(s, t)
     size = size_of(space_of(factor))
     name, sha256 = _known_model(model, method, meaning)
+    steps, sampler = _sampling(steps, sampler, method, name)
     request = Request(
         method=method,
         factor=factor,
@@ -62,7 +68,9 @@ def prepare(
         seed=_whole(seed, "seed", least=0),
         model=name,
         fingerprint=sha256,
-        steps=_steps(steps, method, name),
+        steps=steps,
+        sampler=sampler,
+        attends=method == "generator" and bool(_generator(name).temporal),
         device=choose_device(device) if method in NEURAL else "cpu",
         salt=_salt(name, method, meaning),
     )
@@ -132,12 +140,22 @@ def _reach(request: Request) -> Reach:
     frames = request.recipe.context // 2 + 1
     stride = max(spec.mean.stride, spec.denoiser.stride)
     halo = max(TILE_HALO, stride)
-    if request.is_direct and spec.generator is not None:
-        stride = spec.generator.stride
+    if not request.needs_mean:
+        generator = _generator(request.model)
+        stride = generator.stride
         halo = max(TILE_HALO, 3 * stride)
-        if not spec.generator.temporal:
-            frames = min(frames, -(-spec.generator.frames // request.factor[0]))
+        if not generator.temporal:
+            frames = -(-generator.frames // request.factor[0])
     return Reach(frames, halo, stride, request.bytes_per_pixel)
+
+
+def _generator(model: str) -> "Architecture":
+    """Read the shape of a model's generator, which `check_knows` has found."""
+    from xstsr.diffusion.checkpoint import read_spec
+
+    generator = read_spec(model).generator
+    assert generator is not None
+    return generator
 
 
 def limits_of(model: str | PathLike[str], method: str) -> tuple[int, int]:
@@ -223,22 +241,28 @@ def _realizations(count: int | None, method: str) -> tuple[int, ...]:
     return tuple(range(_whole(count, "realizations", least=1)))
 
 
-def _steps(steps: int | None, method: str, model: str) -> int | None:
-    """Find the network evaluations of a sample: the model's own number by default."""
+def _sampling(
+    steps: int | None, sampler: str | None, method: str, model: str
+) -> tuple[int | None, str | None]:
+    """Find how a sample is drawn by diffusion, by default as the model's header says.
+
+    Returns
+    -------
+    tuple
+        Evaluations of the denoiser and the name of the sampler; None for methods
+        without a denoiser.
+    """
     if steps is not None:
         steps = _whole(steps, "steps", least=1)
     if method != "diffusion":
-        return steps
-    from xstsr.diffusion.checkpoint import read_header
+        return None, None
+    from xstsr.diffusion.checkpoint import read_spec
+    from xstsr.diffusion.sampler import find_sampler
 
-    spec = read_header(model)["spec"]
-    if steps == 1 and not spec.get("generator"):
-        raise XstsrError(
-            f"cannot use steps=1 with the model {model!r}: it has no generator, and "
-            "one evaluation of its denoiser gives the mean of all realizations. Pass "
-            "steps=4 or more, or method='mean'."
-        )
-    return steps or int(spec["settings"]["steps"])
+    settings = read_spec(model).settings
+    name = settings.sampler if sampler is None else sampler
+    steps = settings.steps if steps is None else steps
+    return find_sampler(name, steps).used(steps), name
 
 
 def _whole(value: int, name: str, *, least: int) -> int:

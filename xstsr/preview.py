@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xstsr import cards
-from xstsr.composition import Jobs, factor_of
+from xstsr.composition import Jobs, factor_of, settings_of
 from xstsr.factors import Space, in_words, said, sides, size_of, space_of
 from xstsr.graph import result_chunks
 from xstsr.meaning import Meaning
@@ -152,7 +152,7 @@ class Preview:
     @property
     def lines(self) -> list[tuple[str, str]]:
         """What the card says, as pairs of label and value."""
-        m, request = self.meaning, self.job.request
+        m = self.meaning
         s, t = size_of(self.s), self.t
         told = [
             ("quantity", f"{m.kind} [{m.units}]"),
@@ -160,9 +160,8 @@ class Preview:
             ("fine grid", f"{m.spacing_km / s:.3g} km, {m.step_minutes / t:.4g} min"),
             ("time labels", f"{m.time_label} of the step"),
             ("calendar", m.calendar or "standard"),
-            ("method", request.method),
             ("factor", " then ".join(said(j.request.factor) for j in self.jobs)),
-            ("context", f"{request.recipe.context} coarse frames"),
+            *((key, _short(value)) for key, value in settings_of(self.jobs).items()),
             ("result", f"{self.shape} {readable(self.nbytes)}"),
             ("chunks", self._chunks()),
             ("windows", f"{len(self.job.plan.windows)} in time"),
@@ -193,7 +192,7 @@ class Preview:
             "time_label": m.time_label,
             "factor": {"s": in_words(s), "t": t},
             "stages": [list(job.request.factor) for job in self.jobs],
-            "method": request.method,
+            **settings_of(self.jobs),
             "conserve": self.jobs[0].mode,
             "realizations": list(request.realizations),
             "coarse": _grid(m, 1, 1),
@@ -225,6 +224,11 @@ class Preview:
         return cards.html(f"Plan for {self.meaning.name}", self.lines)
 
 
+def _short(value: str | float) -> str:
+    """Write a setting for the card."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _grid(meaning: Meaning, s: Space, t: int) -> dict[str, Any]:
     """Shape (time, y, x), spacing and step of a grid, refined by s and t."""
     shape = [n * f for n, f in zip(meaning.shape, (t, *sides(s)), strict=True)]
@@ -251,11 +255,13 @@ def _seconds(job: Job) -> float:
         return 0.0
     cells = (sum(span.stop - span.start for span in spans) for spans in _spans(job))
     pixels = math.prod(n * f for n, f in zip(cells, request.factor, strict=True))
-    if request.is_direct:
-        return pixels * job.count / PIXELS_PER_SECOND_AT_ONCE
-    drawn = job.count if request.method == "diffusion" else 0
-    evaluations = len(job.groups) + drawn * (request.steps or 0)
-    return pixels * evaluations / PIXELS_PER_SECOND
+    evaluations = len(job.groups) * request.needs_mean + job.count * (
+        request.steps or 0
+    )
+    seconds = pixels * evaluations / PIXELS_PER_SECOND
+    if request.method == "generator":
+        seconds += pixels * job.count / PIXELS_PER_SECOND_AT_ONCE
+    return seconds
 
 
 def _widest(spans: tuple[Span, ...]) -> int:

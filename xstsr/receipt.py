@@ -1,6 +1,8 @@
 """The mass receipt: how much water refinement has made or lost, cell by cell."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,7 +19,8 @@ class Receipt:
     ----------
     dataset : Dataset
         ``residual`` (fine minus coarse), ``coarse`` and ``area``; for rates and amounts
-        ``water``, the residual summed over a step.
+        ``water``, the residual summed over a step. Its attributes are those of the
+        fine field that say how it was made.
     meaning : Meaning
         Of the coarse field.
 
@@ -68,13 +71,16 @@ class Receipt:
             ("rms residual", f"{self.rms:.3g} {units}"),
             ("largest relative residual", f"{self.relative:.1e}"),
         ]
+        if made := made_by(self.dataset.attrs):
+            told.insert(0, ("method", made))
         if self.meaning.kind != "state":
             gained, unit = self.dataset.water, self.dataset.water.attrs["units"]
             most = float(np.abs(gained).max())
             told.append(("largest in a step", f"{most:.3g} {unit}"))
             coarse, fine = self._water()
-            told.insert(1, ("water in", f"{coarse:.6g} kg"))
-            told.insert(2, ("water out", f"{fine:.6g} kg"))
+            place = [label for label, _ in told].index("cells without fine data")
+            told.insert(place, ("water in", f"{coarse:.6g} kg"))
+            told.insert(place + 1, ("water out", f"{fine:.6g} kg"))
         return told
 
     def _water(self) -> tuple[float, float]:
@@ -92,6 +98,29 @@ class Receipt:
 
     def _repr_html_(self) -> str:
         return cards.html(f"Mass receipt of {self.meaning.name}", self.lines)
+
+
+def made_by(attrs: Mapping[str, Any]) -> str:
+    """Say by which method a field was made, and how, from its attributes.
+
+    Examples
+    --------
+    >>> made_by({"xstsr_method": "mean", "xstsr_L": 5, "xstsr_f": "none"})
+    'mean, L=5, f=none'
+    >>> made_by({})
+    ''
+    """
+    method = attrs.get("xstsr_method")
+    if method is None:
+        return ""
+    keys = ("steps", "sampler", "beta", "L", "f")
+    used = {key: attrs.get(f"xstsr_{key}") for key in keys}
+    words = (
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in used.items()
+        if value is not None
+    )
+    return ", ".join([str(method), *words])
 
 
 def depth_of_unit(meaning: Meaning) -> xr.DataArray:

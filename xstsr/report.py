@@ -21,6 +21,7 @@ from xstsr.evaluation import BASELINES, Protocol
 from xstsr.factors import Space, from_words, in_words, name_of, size_of
 from xstsr.files import beside
 from xstsr.known import Known
+from xstsr.methods import NEURAL
 from xstsr.observer import Observer, Seen, judged_method
 from xstsr.page import Sheet
 from xstsr.plot.style import require_matplotlib
@@ -143,6 +144,7 @@ class Evaluation:
             for m, v in zip(crps.method.values, crps.values, strict=True)
         ]
         told.append(("fair CRPS", f"{', '.join(each)} {self.seen.curves.units}"))
+        told.append(("method", dict(self.seen.receipt).get("method", self.method)))
         told.append(("judged on", self.basis))
         return told
 
@@ -193,6 +195,7 @@ def evaluate(
     seed: int | None = None,
     model: str | PathLike[str] | None = None,
     steps: int | None = None,
+    sampler: str | None = None,
     recipe: Recipe | None = None,
     device: str | None = None,
     static: Known | None = None,
@@ -208,8 +211,10 @@ def evaluate(
         Factors; for s also (y, x).
     protocol : Protocol, optional
         How to judge, all at once; by default eight realizations by every method.
-    realizations, methods, seed, model, steps, recipe, device, static, given : optional
+    realizations, methods, seed, model, steps, sampler : optional
         Single choices, in place of the protocol's; as in `xstsr.upscale`.
+    recipe, device, static, given : optional
+        Likewise.
 
     Returns
     -------
@@ -239,6 +244,7 @@ def evaluate(
         "seed": seed,
         "model": None if model is None else os.fspath(model),
         "steps": steps,
+        "sampler": sampler,
         "recipe": recipe,
         "device": device,
         "static": static,
@@ -407,8 +413,4 @@ def _step(minutes: float) -> str:
 
 
 def _model(one: Evaluation) -> str:
-    return (
-        repr(Path(one.protocol.model).stem)
-        if one.method in ("diffusion", "mean")
-        else "none"
-    )
+    return repr(Path(one.protocol.model).stem) if one.method in NEURAL else "none"

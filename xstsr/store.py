@@ -16,7 +16,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from os import PathLike
@@ -29,7 +29,7 @@ from xstsr import cf
 from xstsr.blockwriter import Target, missing_blocks, write_tasks
 from xstsr.cf_axes import find_axes
 from xstsr.cluster import check_workers, current_client, execute
-from xstsr.composition import of_realizations
+from xstsr.composition import of_realizations, settings_of
 from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
 from xstsr.factors import Space
 from xstsr.files import refuse_source, sources_of
@@ -187,9 +187,8 @@ class Work:
             "coarse_shape": list(self.asked.coarse.shape),
             "dtype": str(self.asked.coarse.dtype),
             "factor": list(self.asked.factor),
-            "method": request.method,
+            **settings_of(self.asked.jobs),
             "conserve": job.mode,
-            "recipe": asdict(request.recipe),
             "chunks": [max(sizes) for sizes in preview.chunks[1:]],
             "realizations": self.count,
         }
@@ -197,7 +196,6 @@ class Work:
             told["seed"] = request.seed
         if request.method in NEURAL:
             told["model"] = request.fingerprint
-            told["steps"] = request.steps
             told["device"] = request.device.partition(":")[0]
         return told
 

@@ -273,6 +273,7 @@ def _check(pair: "_Pair") -> Receipt:
             "area": (dims[-2:], pair.coarse.area(), {"units": "m2"}),
         },
         {d: pair.coarse_plain[d] for d in pair.coarse.core_dims},
+        {k: v for k, v in pair.plain.attrs.items() if k.startswith("xstsr_")},
     )
     if pair.coarse.kind != "state":
         column = depth_of_unit(pair.coarse)

@@ -31,6 +31,7 @@ from xstsr.errors import CheckpointError
 FORMAT = 1
 WEIGHTS = Path(__file__).parents[1] / "weights"
 _SUFFIX = ".safetensors"
+_RETIRED = ("from_noise", "renoise")  # settings of earlier files
 _LOCK = threading.Lock()
 Name = str | os.PathLike[str]
 
@@ -173,6 +174,39 @@ def read_header(name: Name = "default") -> dict[str, Any]:
     return header
 
 
+def methods_of(header: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the methods that a model was trained for, in the order of the training.
+
+    Parameters
+    ----------
+    header : mapping
+        From `read_header`.
+    """
+    card = header["card"]
+    methods = tuple(card.get("methods", ("mean", "diffusion")))
+    # the cards of earlier files do not name the generator, only what it was trained for
+    steps = card.get("training steps", {"generator": 1})
+    if header["spec"].get("generator") and steps.get("generator"):
+        methods = (*methods, "generator")
+    return tuple(dict.fromkeys(methods))
+
+
+def read_card(name: Name = "default") -> dict[str, Any]:
+    """Read a model's card, with the methods that it serves and how it samples.
+
+    Parameters
+    ----------
+    name : str
+        A name or a path.
+    """
+    header = read_header(name)
+    methods, settings = methods_of(header), _settings(header["spec"]["settings"])
+    card: dict[str, Any] = header["card"] | {"methods": list(methods)}
+    if "diffusion" in methods:
+        card |= {"steps": settings.steps, "sampler": settings.sampler}
+    return card
+
+
 def available() -> list[str]:
     """List the names of the bundled models."""
     return sorted(p.stem for p in WEIGHTS.glob(f"*{_SUFFIX}"))
@@ -249,11 +283,19 @@ def _spec(fields: Mapping[str, Any]) -> ModelSpec:
         architecture(fields["mean"]),
         architecture(fields["denoiser"]),
         read_transform(fields["transform"]),
-        Settings(**fields["settings"]),
+        _settings(fields["settings"]),
         architecture(fields["generator"]) if fields.get("generator") else None,
         # files from before there were known fields name none
         tuple(KnownField(**field) for field in fields.get("known", ())),
     )
+
+
+def _settings(fields: Mapping[str, Any]) -> Settings:
+    """Restore how a model samples, from files of every age."""
+    kept = {name: value for name, value in fields.items() if name not in _RETIRED}
+    if kept.get("steps") == 1:  # was the generator's, which is now a method of its own
+        del kept["steps"]
+    return Settings(**kept)
 
 
 def _stored_as(name: str) -> torch.dtype:

@@ -3,10 +3,11 @@ r"""The whole generative model: mean network, residual denoiser, and how to samp
 .. math:: Y = T^{-1}\big(\mu_z(X) + \sigma_{data} \, R(X, \epsilon)\big)
 
 `Model.condition` computes all that does not depend on chance, once for every
-realization; `Model.sample` draws one.
+realization; `Model.sample` draws one by diffusion, and `Model.generate` one by the
+generator.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from xstsr.diffusion.guidance import LAST_ROUNDS, OVER, guide
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.mean import MeanNetwork
 from xstsr.diffusion.network import Architecture
-from xstsr.diffusion.sampler import Fresh, Schedule, initial, sampler_named
+from xstsr.diffusion.sampler import Fresh, Schedule, find_sampler, initial
 from xstsr.diffusion.transform import LogTransform, Transform
 from xstsr.errors import XstsrError
 
@@ -32,7 +33,7 @@ class Settings(Schedule):
     sigma_min, sigma_max, rho, beta_end : float
         Noise levels, as in `Schedule`.
     steps : int
-        Network evaluations per sample, whatever the sampler.
+        Evaluations of the denoiser per sample, whatever the sampler.
     sampler : str
         A name in `SAMPLERS`.
     guidance : float
@@ -41,11 +42,6 @@ class Settings(Schedule):
     spread, generator_spread : float
         Factors on sigma_data for the samplers, and on the generator's noise, chosen on
         validation data: few steps and short training draw residuals a little too small.
-    from_noise : int
-        Fewest evaluations for which sampling starts from white noise. Fewer start from
-        the generator's draw, where the model has a generator.
-    renoise : float
-        Noise level to which that draw is brought.
     """
 
     steps: int = 8
@@ -53,8 +49,6 @@ class Settings(Schedule):
     guidance: float = 2.0
     spread: float = 1.0
     generator_spread: float = 1.0
-    from_noise: int = 8
-    renoise: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -180,9 +174,9 @@ class Model(nn.Module):
         """
         if self.generator is None:
             raise XstsrError(
-                f"cannot draw {tuple(noise.shape)} values in 1 step: the model has no "
-                "generator, and one evaluation of its denoiser gives the mean of all "
-                "realizations. Pass steps=4 or more, or method='mean'."
+                f"cannot draw {tuple(noise.shape)} values in one evaluation: the model "
+                "has no generator. Use sample(), that is method='diffusion', or train "
+                "one: generator_steps above 0 in the configuration."
             )
         white = noise * self.spec.settings.generator_spread
         width = self.sigma_data(condition.features.scalars)
@@ -199,9 +193,10 @@ class Model(nn.Module):
         *,
         amplitude: float = 1.0,
         steps: int | None = None,
+        sampler: str | None = None,
         fresh: Fresh | None = None,
     ) -> Tensor:
-        """Draw one fine field per noise field.
+        """Draw one fine field per noise field, by diffusion.
 
         Parameters
         ----------
@@ -212,8 +207,9 @@ class Model(nn.Module):
         amplitude : float
             The residual's standard deviation over that of the training data.
         steps : int, optional
-            Network evaluations; the model's own number by default. One is the
-            generator's, where the model has one.
+            Evaluations of the denoiser; the model's own number by default.
+        sampler : str, optional
+            A name in `SAMPLERS`; the model's own by default.
         fresh : callable, optional
             White noise of the shape of `noise` for step 1, 2, ... of a sampler that
             needs it.
@@ -231,23 +227,13 @@ class Model(nn.Module):
         chosen = self.spec.settings
         steps = chosen.steps if steps is None else steps
         transform = self.spec.transform
-        if steps == 1 and amplitude > 0:
-            return transform.inverse(self.generate(condition, noise, amplitude))
         mean = condition.means.z
         if amplitude == 0:
             return transform.inverse(mean)  # nothing is left to chance
-        sampler = sampler_named(chosen.sampler)
+        solver = find_sampler(sampler or chosen.sampler, steps)
         drawn_for = condition.features.scalars
         width: Tensor = self.sigma_data(drawn_for) * amplitude * chosen.spread
-        if self.generator is not None and fresh and steps < chosen.from_noise:
-            drawn = self.generate(condition, noise, amplitude)
-            sigmas = sampler.levels(
-                steps - 1, replace(chosen, sigma_max=chosen.renoise)
-            )
-            start = (drawn - mean) / width + sigmas[0] * fresh(steps)
-        else:
-            sigmas = sampler.levels(steps, chosen)
-            start = initial(noise, sigmas)
+        sigmas = solver.sigmas(steps, chosen)
 
         def denoise(x_t: Tensor, sigma: float) -> Tensor:
             level = torch.full((len(x_t),), sigma, device=x_t.device)
@@ -259,5 +245,5 @@ class Model(nn.Module):
             )
             return (z - mean) / width
 
-        residual = sampler.integrate(denoise, start, sigmas, fresh)
+        residual = solver.integrate(denoise, initial(noise, sigmas), sigmas, fresh)
         return transform.inverse(mean + width * residual)

@@ -3,7 +3,7 @@ r"""Samplers: from white noise to a residual, one function each.
 A sampler takes a denoiser :math:`D(x, \sigma)`, noise levels that fall to 0, and
 :math:`x` of the first level. The two solvers of the probability flow are deterministic
 from there; the ancestral one draws fresh noise at every step. To add a sampler, write a
-function of the same form and name it in `SAMPLERS` with its noise levels.
+function of the same form and enter it in `SAMPLERS` with its noise levels.
 
 ``steps`` counts evaluations of the denoiser, for every sampler: they are the cost.
 
@@ -60,11 +60,30 @@ class Sampler:
     integrate : callable
         (denoiser, x, noise levels, fresh noise) -> residual.
     levels : callable
-        (evaluations, schedule) -> noise levels from large to small, then 0.
+        (count, schedule) -> so many noise levels from large to small, then 0.
+    evaluations : int
+        Evaluations of the denoiser at each level; at the last one there is one.
+    most : int, optional
+        Most evaluations that the levels allow.
     """
 
     integrate: Integrate
     levels: Callable[[int, Schedule], list[float]]
+    evaluations: int = 1
+    most: int | None = None
+
+    @property
+    def least(self) -> int:
+        """Fewest evaluations: two levels, for one gives the mean of all samples."""
+        return self.evaluations + 1
+
+    def used(self, steps: int) -> int:
+        """Count the evaluations, of those allowed, that whole levels take."""
+        return steps - (steps - 1) % self.evaluations
+
+    def sigmas(self, steps: int, schedule: Schedule) -> list[float]:
+        """Choose the noise levels, then 0, for so many evaluations."""
+        return self.levels((steps - 1) // self.evaluations + 1, schedule)
 
 
 def sigmas_karras(
@@ -107,17 +126,8 @@ def sigmas_linear(count: int, *, beta_end: float = 0.02) -> list[float]:
     Returns
     -------
     list of float, shape (count + 1,)
-
-    Raises
-    ------
-    XstsrError
-        More levels were asked for than the schedule has.
     """
-    if count > LENGTH:
-        raise XstsrError(
-            f"cannot take {count} steps: the linear schedule has {LENGTH} noise "
-            f"levels. Pass steps={LENGTH} or fewer."
-        )
+    assert count <= LENGTH
     slope = (beta_end - BETA_START) / (LENGTH - 1)
     kept = list(accumulate((1 - BETA_START - slope * i for i in range(LENGTH)), mul))
     places = [round((i + 1) * LENGTH / count) - 1 for i in range(count)]
@@ -238,40 +248,47 @@ def initial(noise: Tensor, sigmas: list[float]) -> Tensor:
         White noise.
     sigmas : list of float
         Noise levels in units of sigma_data.
-
-    Raises
-    ------
-    XstsrError
-        There is a single level above 0: from pure noise, one evaluation gives the mean
-        of all realizations.
     """
-    if len(sigmas) < 3:
-        raise XstsrError(
-            f"cannot sample with {len(sigmas) - 1} noise level: one evaluation gives "
-            "the mean of all realizations, without spread. Pass steps=4 or more, or "
-            "method='mean'."
-        )
     return noise * math.sqrt(sigmas[0] ** 2 + 1.0)
 
 
-def sampler_named(name: str) -> Sampler:
-    """Find a sampler by its name; all take and give residuals of one shape.
+def find_sampler(name: str, steps: int) -> Sampler:
+    """Find a sampler that can take so many evaluations of the denoiser.
+
+    Parameters
+    ----------
+    name : str
+        A name in `SAMPLERS`.
+    steps : int
+        Evaluations of the denoiser.
 
     Raises
     ------
     XstsrError
-        There is none of this name.
+        There is none of this name, or it takes fewer or more evaluations.
     """
     if name not in SAMPLERS:
         raise XstsrError(
-            f"cannot sample with {name!r}: choose one of {sorted(SAMPLERS)}."
+            f"cannot sample with sampler={name!r}: choose one of {sorted(SAMPLERS)}."
         )
-    return SAMPLERS[name]
+    sampler = SAMPLERS[name]
+    if steps < sampler.least:
+        raise XstsrError(
+            f"cannot sample with steps={steps}: {name!r} evaluates the denoiser "
+            f"{sampler.least} times or more, for from pure noise one evaluation gives "
+            "the mean of all realizations. Pass steps=4 or more, or method='mean'."
+        )
+    if sampler.most is not None and steps > sampler.most:
+        raise XstsrError(
+            f"cannot sample with steps={steps}: {name!r} has {sampler.most} noise "
+            f"levels. Pass steps={sampler.most} or fewer."
+        )
+    return sampler
 
 
-def _karras(steps: int, schedule: Schedule) -> list[float]:
+def _karras(count: int, schedule: Schedule) -> list[float]:
     return sigmas_karras(
-        steps,
+        count,
         sigma_min=schedule.sigma_min,
         sigma_max=schedule.sigma_max,
         rho=schedule.rho,
@@ -280,10 +297,10 @@ def _karras(steps: int, schedule: Schedule) -> list[float]:
 
 SAMPLERS: dict[str, Sampler] = {
     "dpm-solver++": Sampler(dpm_solver_2m, _karras),
-    # n levels take 2 n - 1 evaluations: one of an even number is left over
-    "heun": Sampler(heun, lambda steps, schedule: _karras((steps + 1) // 2, schedule)),
+    "heun": Sampler(heun, _karras, evaluations=2),
     "ddpm": Sampler(
         ddpm,
-        lambda steps, schedule: sigmas_linear(steps, beta_end=schedule.beta_end),
+        lambda count, schedule: sigmas_linear(count, beta_end=schedule.beta_end),
+        most=LENGTH,
     ),
 }

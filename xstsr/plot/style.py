@@ -63,6 +63,7 @@ LINE_STYLES: dict[str, dict[str, Any]] = {
     "truth": {"color": "black", "linestyle": "-", "linewidth": 1.8},
     "coarse": {"color": "#7f7f7f", "linestyle": (0, (4, 2)), "linewidth": 1.4},
     "diffusion": {"color": "#0072b2", "linestyle": "-", "linewidth": 1.8},
+    "generator": {"color": "#0072b2", "linestyle": (0, (4, 1)), "linewidth": 1.5},
     "mean": {"color": "#56b4e9", "linestyle": (0, (5, 1)), "linewidth": 1.3},
     "rainfarm": {"color": "#d55e00", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.3},
     "linear": {"color": "#009e73", "linestyle": (0, (1, 1)), "linewidth": 1.5},

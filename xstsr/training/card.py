@@ -12,6 +12,7 @@ from xstsr.diffusion.model import Model
 from xstsr.training.record import Record
 from xstsr.training.validation import Score
 
+_METHODS = {"mean": "mean", "residual": "diffusion", "generator": "generator"}
 _SCALARS = ("1", "ln s", "ln t", "ln spacing", "ln step")
 
 
@@ -46,7 +47,7 @@ def model_card(
     Returns
     -------
     dict
-        ``methods`` lists what the model can be used for: a denoiser that was never
+        ``methods`` lists what the model can be used for: a network that was never
         trained draws nothing.
     """
     past = past or {}
@@ -56,7 +57,9 @@ def model_card(
         "quantity": model.spec.transform.quantity,
         "training data": [*dict.fromkeys([*past.get("training data", ()), *events])],
         "training steps": {stage: n for stage, n in steps.items() if n},
-        "methods": ["mean", "diffusion"] if steps["residual"] else ["mean"],
+        "methods": [
+            _METHODS[stage] for stage, n in steps.items() if n or stage == "mean"
+        ],
     }
     if record.factors:
         s, t = (

@@ -296,7 +296,8 @@ def _predict(model: Model, case: Case, stage: str) -> tuple[Array, Array | None]
     condition = model.condition(
         batch.coarse, batch.factor, *condition_inputs(batch), known=batch.known
     )
-    constraint = model.spec.transform.constraint
+    transform = model.spec.transform
+    constraint = transform.constraint
     mean = condition.means.rate[:, 0].cpu().numpy()
     if stage == "mean":
         return _conserved(mean, case.batch, constraint), None
@@ -314,11 +315,14 @@ def _predict(model: Model, case: Case, stage: str) -> tuple[Array, Array | None]
         )
         return white[None, None]
 
-    steps = 1 if stage == "generator" else STEPS
-    drawn = [
-        model.sample(condition, noise(r), steps=steps, fresh=partial(noise, r))
-        for r in range(REALIZATIONS)
-    ]
+    def draw(realization: int) -> Tensor:
+        white = noise(realization)
+        if stage == "generator":
+            return transform.inverse(model.generate(condition, white))
+        fresh = partial(noise, realization)
+        return model.sample(condition, white, steps=STEPS, fresh=fresh)
+
+    drawn = [draw(r) for r in range(REALIZATIONS)]
     ensemble = torch.cat(drawn)[:, 0].cpu().numpy()
     return (
         _conserved(mean, case.batch, constraint),
