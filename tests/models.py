@@ -27,7 +27,7 @@ def tiny_model(seed: int = 0, spec: ModelSpec = SPEC) -> Model:
     return model.requires_grad_(False).eval()
 
 
-def write_tiny_model(folder: Path, seed: int = 0, spec: ModelSpec = SPEC) -> str:
+def write_tiny_model(folder: Path, seed: int = 0, spec: ModelSpec = EVERY) -> str:
     """Write a tiny model; returns its path as a name for ``model=``."""
     path = folder / f"tiny{seed}.safetensors"
     save_model(tiny_model(seed, spec), path, {"made for": "tests"})

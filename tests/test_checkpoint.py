@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.models import SPEC, tiny_model, write_tiny_model
+from tests.models import EVERY, tiny_model, write_tiny_model
 from xstsr.diffusion import checkpoint
 from xstsr.diffusion.checkpoint import (
     available,
@@ -27,12 +27,12 @@ def path(tmp_path):
 
 
 def test_model_comes_back_in_half_precision(path):
-    before, after = tiny_model().state_dict(), load_model(path).state_dict()
+    before, after = tiny_model(spec=EVERY).state_dict(), load_model(path).state_dict()
     assert before.keys() == after.keys()
     for name, value in before.items():
         assert after[name].dtype == torch.float32
         assert torch.allclose(value, after[name], rtol=1e-3, atol=1e-6)
-    assert load_model(path).spec == SPEC
+    assert load_model(path).spec == EVERY
 
 
 def test_model_is_loaded_once_and_again_when_its_file_changes(path, tmp_path):

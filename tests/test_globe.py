@@ -159,7 +159,7 @@ def test_rolling_the_longitude_rolls_the_result(method, columns):
     )
 
 
-@pytest.mark.parametrize("method", ["mean", "diffusion"])
+@pytest.mark.parametrize("method", ["mean", "diffusion", "generator"])
 def test_rolling_the_longitude_rolls_what_networks_make(model, method):
     # whole patterns of the network (8 pixels here), so that it sees the same
     da = rain(columns=24)
@@ -188,7 +188,7 @@ def test_chunks_do_not_change_a_global_field(model, method, pixels, monkeypatch)
     np.testing.assert_array_equal(later.values, now.values)
 
 
-@pytest.mark.parametrize("method", ["linear", "diffusion", "mean"])
+@pytest.mark.parametrize("method", ["linear", "diffusion", "generator", "mean"])
 def test_global_water_is_kept(model, method):
     da = rain()
     fine = up(da, method=method, **({} if method == "linear" else {"model": model}))

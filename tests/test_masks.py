@@ -9,6 +9,7 @@ import pytest
 
 from tests.models import write_tiny_model
 from tests.strategies import make
+from xstsr.methods import METHODS
 
 LAND = np.array(
     # above: one cell inland, one on the coast, one at sea; below: all land
@@ -41,9 +42,7 @@ def test_amount_is_that_of_the_known_part_too():
     np.testing.assert_allclose(coarse[0, 0], [4.5, 3.0, np.nan])
 
 
-@pytest.mark.parametrize(
-    "method", ["diffusion", "mean", "linear", "nearest", "rainfarm"]
-)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
 def test_coastal_cell_is_filled_and_then_cut_to_the_land(model, method):
     fine, coarse = coast()

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models import EVERY, tiny_model, write_tiny_model
+from tests.models import tiny_model, write_tiny_model
 from xstsr import baselines, methods
 from xstsr.diffusion.checkpoint import fingerprint
 from xstsr.errors import CheckpointError, XstsrError
@@ -23,7 +23,7 @@ PLACES = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5))
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_tiny_model(tmp_path_factory.mktemp("model"), spec=EVERY)
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def request_for(method, factor=(2, 3, 3), model="default", **changes):

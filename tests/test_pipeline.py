@@ -26,8 +26,7 @@ from xstsr.errors import (
 from xstsr.meaning import AssumptionWarning
 from xstsr.memory import BYTES_PER_PIXEL, CostWarning
 
-ALL = ("diffusion", "mean", "linear", "nearest", "rainfarm")
-NEURAL = ("diffusion", "mean")
+ALL, NEURAL = tuple(methods.METHODS), methods.NEURAL
 pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
 
 
@@ -56,7 +55,11 @@ def assert_same_water(fine, coarse, s, t):
 
 
 @settings(max_examples=40)
-@given(da=cf_dataarrays(), factor=factors(), method=st.sampled_from(ALL[2:]))
+@given(
+    da=cf_dataarrays(),
+    factor=factors(),
+    method=st.sampled_from(sorted({*ALL} - {*NEURAL})),
+)
 def test_any_field_keeps_its_water(da, factor, method):
     s, t = factor
     if da.attrs.get("standard_name") == "air_temperature" and method == "rainfarm":
@@ -117,7 +120,7 @@ def test_amount_and_rate_give_the_same_water(model, method):
 def test_any_chunks_give_the_same_bits(model, method, chunks):
     da = rain(frames=23, dtype="float64")
     options = {"method": method, "model": model}
-    if method in ("diffusion", "rainfarm"):
+    if method in methods.STOCHASTIC:
         options["realizations"] = 2
     eager = da.stsr.upscale(2, 3, **options)
     lazy = da.chunk(chunks).stsr.upscale(2, 3, **options)
@@ -142,7 +145,7 @@ def test_graph_carries_no_weights(model):
     assert len(pickle.dumps(graph)) < 300_000
 
 
-@pytest.mark.parametrize("method", ["diffusion", "rainfarm"])
+@pytest.mark.parametrize("method", methods.STOCHASTIC)
 def test_realization_does_not_depend_on_how_many_there_are(model, method):
     da = rain()
     few = da.stsr.upscale(3, 2, realizations=2, method=method, model=model)
@@ -166,7 +169,7 @@ def test_seed_fixes_the_field(model):
     assert not np.allclose(a, c)
 
 
-@pytest.mark.parametrize("method", ["diffusion", "mean", "linear", "rainfarm"])
+@pytest.mark.parametrize("method", [*NEURAL, "linear", "rainfarm"])
 def test_time_slice_of_the_result_is_the_result_of_the_slice(model, method):
     """Away from the cut: beyond the halo of the windows."""
     da = rain(frames=60, rows=3, columns=3)
@@ -199,7 +202,7 @@ def test_dims_stay_in_their_order(model):
     np.testing.assert_array_equal(fine.transpose(*straight.dims), straight)
 
 
-@pytest.mark.parametrize("method", ["diffusion", "rainfarm"])
+@pytest.mark.parametrize("method", methods.STOCHASTIC)
 def test_further_dimensions_are_kept_and_drawn_apart(model, method):
     two = xr.concat([rain(), rain()], xr.Variable("scenario", ["a", "b"]))
     fine = two.stsr.upscale(2, 2, method=method, model=model)

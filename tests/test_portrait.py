@@ -107,6 +107,9 @@ def test_model_card_tells_what_the_header_holds(tmp_path):
         "spacing_km": "0.5, 2",
         "training steps": "mean 3",
         "title": "<b>",
+        "methods": "mean, diffusion",
+        "steps": "3",
+        "sampler": "dpm-solver++",
     }
     assert "0.5, 2" in repr(found)
     assert "&lt;b&gt;" in found._repr_html_()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.models import EVERY, write_tiny_model
+from tests.models import write_tiny_model
 from tests.strategies import HOUR, cf_dataarrays, factors, make, make_dataset
 from xstsr import cf
 from xstsr.errors import CFError, FactorError, XstsrError
@@ -96,7 +96,7 @@ def test_time_is_told_for_networks_only(model):
 
 
 def test_time_of_the_generator_counts_the_mean_where_it_is_needed(tmp_path):
-    da, name = make(shape=(6, 5, 4)), write_tiny_model(tmp_path, spec=EVERY)
+    da, name = make(shape=(6, 5, 4)), write_tiny_model(tmp_path)
     pixels = 18 * 10 * 8
     call = {"method": "generator", "model": name, "realizations": 4}
     drawn = da.stsr.plan(2, 3, **call)

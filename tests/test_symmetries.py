@@ -16,6 +16,7 @@ from tests.strategies import HOUR, cf_dataarrays, make
 from xstsr import baselines
 from xstsr.blocks import block_mean, block_sum, refine
 from xstsr.conserve import conserve
+from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.times import DAY
 
 BASELINES = {"linear": baselines.linear, "nearest": baselines.nearest}
@@ -327,7 +328,7 @@ def test_far_dry_cells_may_as_well_be_missing(model):
     np.testing.assert_allclose(masked[..., :24], usual[..., :24], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["diffusion", "mean"])
+@pytest.mark.parametrize("method", NEURAL)
 def test_field_does_not_feel_another_far_away(model, method):
     da = field(3, 4, 14, seed=1, grid="metres", dtype="float32")
     other = da.copy(data=da.values.copy())
@@ -337,7 +338,7 @@ def test_field_does_not_feel_another_far_away(model, method):
     assert not np.allclose(two[..., 96:], 5 * one[..., 96:], rtol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["diffusion", "rainfarm"])
+@pytest.mark.parametrize("method", STOCHASTIC)
 def test_no_realization_is_special(model, method):
     """Each is as far from the mean of the others as any; none repeats another."""
     da = field(6, 5, 5, seed=2, grid="metres", dtype="float32")

@@ -43,7 +43,7 @@ SAMPLED = {"steps": 3, "sampler": "dpm-solver++", "beta": RULE.beta, "L": RULE.c
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_tiny_model(tmp_path_factory.mktemp("model"), spec=EVERY)
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def rain(name="pr"):
@@ -320,7 +320,7 @@ def test_what_the_model_or_the_sampler_cannot_is_refused(
     tmp_path, options, error, told
 ):
     """Before anything is computed or written."""
-    da, call = rain(), {"model": write_tiny_model(tmp_path), **options}
+    da, call = rain(), {"model": write_tiny_model(tmp_path, spec=SPEC), **options}
     for ask in (
         lambda: da.stsr.upscale(2, 3, **call),
         lambda: da.chunk(time=1).stsr.upscale(2, 3, **call),
