@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import dask
@@ -429,15 +430,16 @@ def test_limit_on_the_size_of_files_stops_and_is_resumed(tmp_path, finished):
 def test_failed_write_stops_and_is_resumed(
     tmp_path, finished, monkeypatch, at, scheduler
 ):
-    target, count = tmp_path / "a.zarr", 0
+    target, count, lock = tmp_path / "a.zarr", 0, threading.Lock()
     note = Journal.note
 
     def fail(self, block, sizes):
         nonlocal count
-        count += 1
-        if count > at:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        note(self, block, sizes)
+        with lock:  # what is counted is noted before another one fails
+            count += 1
+            if count > at:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            note(self, block, sizes)
 
     with dask.config.set(scheduler=scheduler, num_workers=2):
         monkeypatch.setattr(Journal, "note", fail)
@@ -698,6 +700,19 @@ def test_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path, finished)
         before = written
     grow(str(target), "synchronous")
     assert_same_bytes(target, finished)
+
+
+def test_store_removed_after_its_run_was_killed_is_made_again(tmp_path, finished):
+    """The folder beside it is what a kill leaves between the name and the end."""
+    target = tmp_path / "a.zarr"
+    rest = Journal.beside(target).folder
+    (rest / "journal").mkdir(parents=True)
+    (rest / "call.json").write_text(
+        json.dumps(publish.call_of(finished) | {"first": 0})
+    )
+    grow(str(target), "synchronous")
+    assert_same_bytes(target, finished)
+    assert not rest.exists()
 
 
 # fingerprints and journals

@@ -66,8 +66,11 @@ class Journal:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a store that can be gone on with."""
-        return (self.folder / "call.json").is_file()
+        """Whether there is a store that can be gone on with.
+
+        A run that is killed once its store has its name leaves the call alone behind.
+        """
+        return (self.folder / "call.json").is_file() and self.store.is_dir()
 
     def call(self) -> dict[str, Any]:
         """Read what was asked for."""
