@@ -39,16 +39,22 @@ from benchmarks.common import (
     short,
     table,
 )
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.conservation.balance import coarsen
 from xstsr.diffusion.checkpoint import fingerprint, load_model, read_header
 from xstsr.diffusion.denoiser import SigmaData
 from xstsr.diffusion.features import Factor, Features, refine, scalars_of
 from xstsr.diffusion.network import Architecture, SpaceTimeUNet
-from xstsr.evaluation import BASELINES, Protocol, evaluate_events, parse_factors, ratios
-from xstsr.meaning import AssumptionWarning
-from xstsr.recipe import Recipe
+from xstsr.evaluation.protocol import (
+    BASELINES,
+    Protocol,
+    parse_factors,
+    ratios,
+    score_events,
+)
+from xstsr.methods.recipe import Recipe
 from xstsr.training import train
 from xstsr.training.config import Config, Draw
-from xstsr.water import coarsen
 
 FACTORS = "4x2,10x3,25x6,7x1"
 SPECIAL = (10, 3)
@@ -189,7 +195,7 @@ def scored(
                 return kept.load()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)
-        scores = evaluate_events(events, parse_factors(factors), protocol, say)
+        scores = score_events(events, parse_factors(factors), protocol, say)
     scores.attrs["made_by"] = made_by
     path.parent.mkdir(parents=True, exist_ok=True)
     scores.to_netcdf(path)

@@ -25,11 +25,11 @@ from benchmarks.common import (
     signature,
     table,
 )
-from xstsr import cf
-from xstsr.evaluation import Protocol, boxes, parse_factors
+from xstsr.cf.read import read_meaning
+from xstsr.conservation.balance import coarsen, conserve
+from xstsr.evaluation.protocol import Protocol, boxes, parse_factors
 from xstsr.pipeline import ask, run, upscale
-from xstsr.verify import score_table
-from xstsr.water import coarsen, conserve
+from xstsr.verification.scores import score_table
 
 SCORES = ("fair_crps", "spread_skill", "log_spectral_distance", "q99.9_ratio")
 POWER = {"width": 0.0, "root of area": 0.5, "height": 1.0}  # of m, times the width
@@ -71,7 +71,7 @@ def on_equal_distances(
 ) -> xr.DataArray:
     """Upscale on a grid of square cells, and split its pixels."""
     s, t = factor
-    x = cf.read(coarse).x_dim
+    x = read_meaning(coarse).x_dim
     fine = conditioned(averaged(coarse, x, m), factor, spacing_km, protocol)
     like = upscale(coarse, s, t, method="nearest")
     split = fine.isel({x: np.arange(like.sizes[x]) // m}).assign_coords(like.coords)
@@ -83,8 +83,8 @@ def scored(
 ) -> dict[str, dict[str, float]]:
     """Score every way on one field whose pixels are `m` times higher than wide."""
     s, t = factor
-    width = cf.read(da).spacing_km
-    truth = averaged(da, cf.read(da).y_dim, m)
+    width = read_meaning(da).spacing_km
+    truth = averaged(da, read_meaning(da).y_dim, m)
     truth = wettest(truth, truth.shape[1])
     coarse = coarsen(truth, s, t)
     ways = {

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from xstsr.diffusion.checkpoint import fingerprint
-from xstsr.evaluation import Protocol
+from xstsr.evaluation.protocol import Protocol
 from xstsr.files import open_variable
 
 DATA = Path("../shared/data")

@@ -21,12 +21,12 @@ import numpy as np
 import xarray as xr
 
 from benchmarks.common import report, say, signature, table
-from xstsr import cf
-from xstsr.globe import surround
-from xstsr.lazy import upscale_now
-from xstsr.meaning import AssumptionWarning
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.read import read_meaning
+from xstsr.execution.run import upscale_now
+from xstsr.geometry.globe import surround
 from xstsr.pipeline import Asked, ask, run
-from xstsr.prepare import make_job
+from xstsr.planning.request import make_job
 
 TARGET = (0.95, 1.1)
 WATER = 1e-6
@@ -141,7 +141,7 @@ def inside(asked: Asked) -> float:
 
 def lost(fine: np.ndarray, da: xr.DataArray, s: int) -> float:
     """Find the largest relative change of the global water of a step."""
-    meaning = cf.read(da)
+    meaning = read_meaning(da)
     given = (da.values.astype(np.float64) * meaning.area()).sum(axis=(1, 2))
     kept = (fine.astype(np.float64) * meaning.area(s)).sum(axis=(1, 2))
     return float(abs(kept / given - 1).max())

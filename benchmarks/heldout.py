@@ -25,7 +25,13 @@ from benchmarks.common import (
     signature,
     table,
 )
-from xstsr.evaluation import Protocol, boxes, evaluate, parse_factors, ratios
+from xstsr.evaluation.protocol import (
+    Protocol,
+    boxes,
+    parse_factors,
+    ratios,
+    score_methods,
+)
 from xstsr.training.config import HELD_OUT_S, HELD_OUT_T
 
 # a line along s, a line along t, and the corners that fix the cross term
@@ -86,7 +92,7 @@ def crps_ratios(
     box = box.load()
     found = []
     for s, t in factors:
-        scores = evaluate(box, s, t, protocol=protocol)
+        scores = score_methods(box, s, t, protocol=protocol)
         found.append(float(ratios(scores)))
         say(f"{name} ({s}, {t}): {found[-1]:.4f}")
     return found

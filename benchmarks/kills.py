@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 
 import xstsr
-from xstsr.journal import Journal
+from xstsr.storage.journal import Journal
 
 OPTIONS = ("-s", "2", "-t", "3", "--realizations", "5", "--seed", "7")
 

@@ -23,9 +23,9 @@ from benchmarks.common import (
     signature,
     table,
 )
-from xstsr import cf
-from xstsr.evaluation import Protocol, boxes, evaluate, parse_factors
-from xstsr.recipe import Recipe, Taper, taper_rule
+from xstsr.cf.read import read_meaning
+from xstsr.evaluation.protocol import Protocol, boxes, parse_factors, score_methods
+from xstsr.methods.recipe import Recipe, Taper, taper_rule
 
 FACTORS = "4x2,10x3,25x6"
 SAMPLERS = (
@@ -45,7 +45,7 @@ Variants = Mapping[str, Recipe]
 
 def rule(da: xr.DataArray, s: int, t: int) -> Recipe:
     """Give the default recipe for a fine field."""
-    return Recipe.for_factors(s, t, step=cf.read(da).step_minutes * t)
+    return Recipe.for_factors(s, t, step=read_meaning(da).step_minutes * t)
 
 
 def betas(base: Recipe) -> Variants:
@@ -85,7 +85,7 @@ def scores_of(box: xr.DataArray, s: int, t: int, protocol: Protocol) -> xr.Datas
     ) -> None:
         errors.append(float(np.abs(fine.values - truth.values).mean()))
 
-    scores = evaluate(box, s, t, protocol=protocol, watch=watch)
+    scores = score_methods(box, s, t, protocol=protocol, watch=watch)
     return scores.isel({"method": 0}).assign(mean_absolute_error=errors[0])
 
 

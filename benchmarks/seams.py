@@ -22,10 +22,10 @@ from benchmarks.common import (
     signature,
     table,
 )
-from xstsr import cf
-from xstsr.evaluation import Protocol, boxes, parse_factors
+from xstsr.cf.read import read_meaning
+from xstsr.conservation.balance import coarsen
+from xstsr.evaluation.protocol import Protocol, boxes, parse_factors
 from xstsr.pipeline import plan, upscale
-from xstsr.water import coarsen
 
 TARGET = (0.95, 1.1)
 LONGEST = 200  # coarse frames: no window has so many of its own
@@ -33,14 +33,14 @@ LONGEST = 200  # coarse frames: no window has so many of its own
 
 def jumps(fine: xr.DataArray, t: int) -> np.ndarray:
     """Mean |difference| across each boundary of coarse steps, shape (T - 1,)."""
-    time = cf.read(fine).time_dim
+    time = read_meaning(fine).time_dim
     steps = abs(fine.diff(time)).mean([d for d in fine.dims if d != time])
     return np.asarray(steps.values[t - 1 :: t])
 
 
 def put_forward(coarse: xr.DataArray, steps: int) -> xr.DataArray:
     """Put the clock of a field forward by whole steps."""
-    meaning = cf.read(coarse)
+    meaning = read_meaning(coarse)
     step = np.median(np.diff(meaning.time_edges)).astype("timedelta64[us]")
     time = coarse[meaning.time_dim] + steps * step
     return coarse.assign_coords({meaning.time_dim: time})

@@ -13,7 +13,7 @@ import xarray as xr
 from benchmarks.common import say
 from tests.models import write_tiny_model
 from xstsr.pipeline import upscale
-from xstsr.store import to_zarr
+from xstsr.storage.store import to_zarr
 
 S, T = 10, 3
 STEP = np.timedelta64(15, "m")  # of the coarse field; its cells are 10 km

@@ -22,12 +22,12 @@ from benchmarks.common import (
     signature,
     table,
 )
-from xstsr.evaluation import (
+from xstsr.evaluation.protocol import (
     BASELINES,
-    evaluate_events,
     markdown,
     parse_factors,
     ratios,
+    score_events,
 )
 
 FACTORS = "4x2,10x3,25x6,7x1,13x5,1x3"
@@ -188,7 +188,7 @@ def main() -> None:
     given = parser.parse_args()
     protocol = protocol_of(given)
     with report(given.out) as parts:
-        scores = evaluate_events(
+        scores = score_events(
             open_events(given.data), parse_factors(given.factors), protocol, say
         )
         parts.append(

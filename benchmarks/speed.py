@@ -22,13 +22,15 @@ from benchmarks.clock import Stopwatch, convolution_peak, in_turn, machine
 from benchmarks.common import report, say, signature, table
 from benchmarks.growth import growth_figures, memory_figures, process_figures
 from benchmarks.setting import Row, S, Setting, T, figure, rain, refine, setting, store
-from xstsr import blockwriter, graph, methods, windows
+from xstsr import methods
 from xstsr.diffusion import model as networks
 from xstsr.diffusion.checkpoint import shared_model
 from xstsr.diffusion.denoiser import Condition
 from xstsr.diffusion.network import SpaceTimeUNet
+from xstsr.execution import graph, window
 from xstsr.files import open_variable
 from xstsr.pipeline import plan
+from xstsr.storage import writer
 
 REST = "graph, metadata and the rest"
 STAGES = {
@@ -37,9 +39,9 @@ STAGES = {
     "network": [(SpaceTimeUNet, "forward")],
     "noise": [(methods, "_noise")],
     "sampler and guidance": [(networks.Model, "sample")],
-    "blending": [(windows, "_blend")],
-    "constraint": [(windows, "_conserve")],
-    "writing": [(blockwriter, "write_block")],
+    "blending": [(window, "_blend")],
+    "constraint": [(window, "_conserve")],
+    "writing": [(writer, "write_block")],
 }
 AROUND = ("reading", "features", "blending", "constraint", "writing", REST)
 

@@ -22,12 +22,12 @@ from benchmarks.common import (
     signature,
     table,
 )
-from xstsr import cf
-from xstsr.composition import chain, refine
-from xstsr.evaluation import Protocol, boxes
+from xstsr.cf.read import read_meaning
+from xstsr.conservation.balance import coarsen
+from xstsr.evaluation.protocol import Protocol, boxes
 from xstsr.factors import Factor, said
-from xstsr.verify import score_table
-from xstsr.water import coarsen
+from xstsr.planning.stages import chain, refine
+from xstsr.verification.scores import score_table
 
 SPLITS: dict[tuple[int, int], tuple[tuple[Factor, ...], ...]] = {
     (20, 6): (
@@ -63,7 +63,7 @@ def score(
 ) -> dict[str, float]:
     """Coarsen a box, refine it stage by stage, and score the realizations."""
     coarse = coarsen(box, s, t)
-    known, meaning = cf.read(coarse), cf.read(box)
+    known, meaning = read_meaning(coarse), read_meaning(box)
     jobs = chain(
         known,
         parts,

@@ -10,7 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from xstsr.conserve import block_mean, conserve
+from xstsr.conservation.constraint import block_mean, conserve
 
 SHAPE = (24, 1000, 1000)
 FACTOR = (3, 10, 10)

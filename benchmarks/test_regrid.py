@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xstsr.regridding import make_weights
+from xstsr.regridding.frontend import make_weights
 
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
 EAST = {"standard_name": "longitude", "units": "degrees_east"}

@@ -12,8 +12,8 @@ import xarray as xr
 import zarr.storage
 
 from tests.strategies import make
-from xstsr.store import to_zarr
-from xstsr.units import registry
+from xstsr.cf.units import registry
+from xstsr.storage.store import to_zarr
 
 # what a run would import late, so that processes forked from here start at once
 LATE = (dask.array, zarr.storage, registry(), xr.backends.list_engines())

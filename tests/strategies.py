@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 from hypothesis.extra import numpy as hnp
 
-from xstsr.grid import LABELS, labels_from_edges, refine_edges
-from xstsr.times import DAY, from_micros
+from xstsr.cf.times import DAY, from_micros
+from xstsr.geometry.cells import LABELS, labels_from_edges, refine_edges
 
 HOUR = 3_600_000_000
 MINUTE = 60_000_000

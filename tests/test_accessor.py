@@ -11,25 +11,29 @@ import xarray as xr
 
 import xstsr
 from tests.strategies import make, make_dataset
-from xstsr import accessor, accumulations, pipeline, regridding, store, water
+from xstsr import accessor, pipeline
+from xstsr.accumulations import amounts
+from xstsr.conservation import balance
+from xstsr.regridding import frontend
+from xstsr.storage import store
 
 ARRAY, DATASET = accessor.DataArrayAccessor, accessor.DatasetAccessor
 DELEGATES = [  # accessor, method, module, function, arguments
     (ARRAY, "upscale", pipeline, "upscale", (2, 3)),
-    (ARRAY, "coarsen", water, "coarsen", (2, 3)),
-    (ARRAY, "conserve", water, "conserve", ("coarse",)),
-    (ARRAY, "check", water, "check", ("coarse",)),
+    (ARRAY, "coarsen", balance, "coarsen", (2, 3)),
+    (ARRAY, "conserve", balance, "conserve", ("coarse",)),
+    (ARRAY, "check", balance, "check", ("coarse",)),
     (ARRAY, "plan", pipeline, "plan", (2, 3)),
-    (ARRAY, "regrid", regridding, "regrid", ("target",)),
-    (ARRAY, "deaccumulate", accumulations, "deaccumulate", ()),
+    (ARRAY, "regrid", frontend, "regrid", ("target",)),
+    (ARRAY, "deaccumulate", amounts, "deaccumulate", ()),
     (ARRAY, "to_zarr", store, "to_zarr", ("fine.zarr", 2, 3)),
     (DATASET, "upscale", pipeline, "upscale_dataset", ("pr", 2, 3)),
-    (DATASET, "coarsen", water, "coarsen_dataset", ("pr", 2, 3)),
-    (DATASET, "conserve", water, "conserve_dataset", ("pr", "coarse")),
-    (DATASET, "check", water, "check_dataset", ("pr", "coarse")),
+    (DATASET, "coarsen", balance, "coarsen_dataset", ("pr", 2, 3)),
+    (DATASET, "conserve", balance, "conserve_dataset", ("pr", "coarse")),
+    (DATASET, "check", balance, "check_dataset", ("pr", "coarse")),
     (DATASET, "plan", pipeline, "plan_dataset", ("pr", 2, 3)),
-    (DATASET, "regrid", regridding, "regrid_dataset", ("pr", "target")),
-    (DATASET, "deaccumulate", accumulations, "deaccumulate_dataset", ("pr",)),
+    (DATASET, "regrid", frontend, "regrid_dataset", ("pr", "target")),
+    (DATASET, "deaccumulate", amounts, "deaccumulate_dataset", ("pr",)),
 ]
 NAMES = [f"{c.__name__}.{m}" for c, m, *_ in DELEGATES]
 

@@ -22,10 +22,10 @@ from benchmarks import (
 from tests.models import tiny_model, write_tiny_model
 from tests.strategies import make
 from xstsr.diffusion.features import scalars_of
-from xstsr.evaluation import METHODS, Protocol
-from xstsr.recipe import Recipe
+from xstsr.evaluation.protocol import METHODS, Protocol
+from xstsr.methods.recipe import Recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 CASE = ((2, 4, 4), torch.tensor([1.0]), torch.tensor([5.0]))  # factor, spacing, step
 
 

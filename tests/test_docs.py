@@ -154,7 +154,7 @@ def shell_of_readme():
 
 def test_readme_commands_run(tmp_path, monkeypatch):
     """The very lines, with a small model in the place of the bundled one."""
-    from xstsr.cli import main
+    from xstsr.cli.main import main
     from xstsr.diffusion import checkpoint
 
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
@@ -180,7 +180,7 @@ def test_readme_commands_run(tmp_path, monkeypatch):
 
 
 def test_readme_commands_exist():
-    from xstsr.cli import main
+    from xstsr.cli.main import main
 
     blocks = shell_of_readme()
     named = set(re.findall(r"^xstsr (\w+)", blocks, re.M))
@@ -219,11 +219,11 @@ def reference():
 def thing_of(module, name):
     if module == "xarray":
         return inspect.getattr_static(importlib.import_module("xarray"), "DataArray")
-    parts = name.split(".")
-    thing = importlib.import_module(module)
-    for part in parts:
+    thing, path = importlib.import_module(module), module
+    for part in name.split("."):
+        path = f"{path}.{part}"
         if not hasattr(thing, part):
-            importlib.import_module(f"{module}.{part}")
+            importlib.import_module(path)
         thing = getattr(thing, part)
     return thing
 
@@ -271,7 +271,7 @@ def test_every_name_of_the_reference_has_an_example(name):
 
 
 def test_rule_of_trust_is_written_as_it_is_applied():
-    from xstsr import trust
+    from xstsr.evaluation import verdict
 
     text = (DOCS / "explanation" / "scores.md").read_text(encoding="utf-8")
     scores = {
@@ -281,7 +281,7 @@ def test_rule_of_trust_is_written_as_it_is_applied():
         | {"wet_area_ratio": 1.0},
         "b": {"fair_crps": 2.0},
     }
-    found = trust.judge(scores, "a", ["b"], where="", pixels=5000)
+    found = verdict.judge(scores, "a", ["b"], where="", pixels=5000)
     limits = {check.name: (check.low, check.high) for check in found.checks}
     for score, name in (
         ("spread_skill", "spread"),
@@ -291,5 +291,5 @@ def test_rule_of_trust_is_written_as_it_is_applied():
         low, high = limits[name]
         assert re.search(rf"`{score}` (is )?{low:g} to {high:g}", text), score
     assert limits["space"] == limits["time"] == (0.0, 0.5)
-    assert f"`seam_time` at most {trust.LARGEST_SEAM:g}" in text
-    assert f"{trust.LEAST_PIXELS} pixels" in text
+    assert f"`seam_time` at most {verdict.LARGEST_SEAM:g}" in text
+    assert f"{verdict.LEAST_PIXELS} pixels" in text

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import xstsr
 from tests.models import write_tiny_model
 from tests.strategies import cf_dataarrays, make, make_dataset
-from xstsr import cf
-from xstsr.cli import main
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.read import bounds_of, read_meaning
+from xstsr.cli.main import main
 from xstsr.errors import FactorError, StoreError
 from xstsr.factors import (
     from_words,
@@ -23,8 +24,7 @@ from xstsr.factors import (
     read_factor,
     stages,
 )
-from xstsr.grid import coarsen_2d, refine_2d
-from xstsr.meaning import AssumptionWarning
+from xstsr.geometry.cells import coarsen_2d, refine_2d
 from xstsr.methods import METHODS
 
 PAIRS = st.tuples(st.sampled_from((1, 2, 3, 5, 7)), st.sampled_from((1, 2, 4, 10)))
@@ -57,11 +57,11 @@ def rain():
     method=st.sampled_from(("linear", "nearest", "rainfarm")),
 )
 def test_unequal_factors_keep_water_grid_and_calendar(da, s, t, method):
-    assume(method != "rainfarm" or cf.read(da).kind != "state")
+    assume(method != "rainfarm" or read_meaning(da).kind != "state")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)
         fine = da.stsr.upscale(s, t, method=method)
-        meaning = cf.read(da)
+        meaning = read_meaning(da)
     time, y, x = meaning.core_dims
     assert [fine.sizes[d] // da.sizes[d] for d in (time, y, x)] == [t, *s]
     assert fine.attrs["xstsr_s"] == in_words(s)
@@ -79,7 +79,7 @@ def test_unequal_factors_keep_water_grid_and_calendar(da, s, t, method):
 def test_bounds_and_areas_of_unequal_factors_tile_the_coarse_cells(s, t, grid):
     ds = make_dataset(grid)
     fine = ds.stsr.upscale("pr", s, t, method="nearest")
-    meaning = cf.read(ds.pr, bounds=cf.bounds_of(ds, "pr"))
+    meaning = read_meaning(ds.pr, bounds=bounds_of(ds, "pr"))
     for dim, n, edges in zip(
         (meaning.y_dim, meaning.x_dim),
         s,
@@ -217,8 +217,10 @@ def test_evaluation_takes_unequal_factors():
     assert done.s == (5, 3)
     assert done.where.startswith("s=5 x 3, t=2 (3.87 km to 1 km")
     assert done.table["rainfarm"]["largest_residual"] < 1e-5
-    protocol = xstsr.report.Protocol(methods=methods, realizations=3, side=12, frames=4)
-    found = xstsr.report.evaluate_events(
+    protocol = xstsr.evaluation.report.Protocol(
+        methods=methods, realizations=3, side=12, frames=4
+    )
+    found = xstsr.evaluation.report.evaluate_events(
         [("made", da)], [((5, 3), 2), (2, 1)], protocol, say=lambda _: None
     )
     assert found.scores.factor.values.tolist() == ["5x3x2", "2x1"]

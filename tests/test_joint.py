@@ -7,12 +7,12 @@ import pytest
 import xarray as xr
 
 from tests.models import SPEC, write_tiny_model
+from tests.planning.test_predictors_given import KELVIN, OROG, RAIN, warm, wet
 from tests.strategies import make
-from tests.test_given import KELVIN, OROG, RAIN, warm, wet
 from xstsr.errors import GridError, XstsrError
-from xstsr.together import upscale_together
+from xstsr.joint import upscale_together
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 CALL = {"realizations": 3, "label": "left", "seed": 4}
 
 

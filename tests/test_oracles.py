@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import DAY, HOUR, MINUTE, make, make_dataset
-from xstsr import cf
-from xstsr.units import to_mm, to_mm_per_hour
+from xstsr.cf.read import bounds_of, read_meaning
+from xstsr.cf.units import to_mm, to_mm_per_hour
 
 GRIDS = ["lat_lon", "lat_lon_up", "lon_360", "metres", "rotated"]
 
@@ -65,7 +65,7 @@ def test_coarsen_equals_area_weighted_iris(iris, grid, missing):
         values[0, 2:7, 3:9] = np.nan
     da = make(values, grid=grid, dtype="float64")
     ours = da.stsr.coarsen(4)
-    fine, coarse = cf.read(da), cf.read(ours)
+    fine, coarse = read_meaning(da), read_meaning(ours)
     source = _iris_cube(iris, values[0], fine.y_edges, fine.x_edges)
     target = _iris_cube(iris, ours.values[0], coarse.y_edges, coarse.x_edges)
     theirs = source.regrid(target, iris.analysis.AreaWeighted(mdtol=1)).data
@@ -82,7 +82,7 @@ def test_coarsen_of_a_global_grid_equals_iris(iris):
     coarse = make(noise((1, 37, 24)), dtype="float64")
     coarse = coarse.assign_coords(lat=lat, lon=lon)
     fine = coarse.stsr.upscale(3, method="rainfarm")
-    edges = cf.read(fine), cf.read(coarse)
+    edges = read_meaning(fine), read_meaning(coarse)
     source, target = (
         _iris_cube(iris, da.values[0], m.y_edges, m.x_edges)
         for da, m in zip((fine, coarse), edges, strict=True)
@@ -189,7 +189,7 @@ def test_units_equal_those_of_xclim():
     for units, _, target in UNITS:
         ours = to_mm(units) if target == "mm" else to_mm_per_hour(units)
         assert ours == pytest.approx(theirs[units], rel=1e-12), units
-    rates = monthly[:, 0, 0] * cf.read(monthly).rate_factor
+    rates = monthly[:, 0, 0] * read_meaning(monthly).rate_factor
     np.testing.assert_allclose(rates, theirs["rates"], rtol=1e-12)
 
 
@@ -198,7 +198,7 @@ def test_units_equal_those_of_xclim():
 
 def _with_bounds(ds: xr.Dataset) -> xr.Dataset:
     """Give the horizontal axes bounds as well."""
-    meaning = cf.read(ds.pr, bounds=cf.bounds_of(ds, "pr"))
+    meaning = read_meaning(ds.pr, bounds=bounds_of(ds, "pr"))
     for dim, edges in (
         (meaning.y_dim, meaning.y_edges),
         (meaning.x_dim, meaning.x_edges),

@@ -13,6 +13,7 @@ import xstsr
 from tests.models import tiny_model, write_tiny_model
 from tests.strategies import cf_dataarrays, factors, make
 from xstsr import methods
+from xstsr.cf.meaning import AssumptionWarning
 from xstsr.diffusion.checkpoint import save_model
 from xstsr.errors import (
     CFError,
@@ -23,11 +24,10 @@ from xstsr.errors import (
     UnitError,
     XstsrError,
 )
-from xstsr.meaning import AssumptionWarning
 from xstsr.memory import BYTES_PER_PIXEL, CostWarning
 
 ALL, NEURAL = tuple(methods.METHODS), methods.NEURAL
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,9 @@ def test_tiles_agree_with_the_whole(model, monkeypatch):
     da = rain(frames=2, rows=40, columns=40)
     options = {"method": "mean", "model": model}
     whole = da.stsr.upscale(8, 1, **options)
-    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 28 * 224 * 224)
+    monkeypatch.setattr(
+        "xstsr.planning.tiling.WORKING_SET", BYTES_PER_PIXEL * 28 * 224 * 224
+    )
     preview = da.stsr.plan(8, 1, **options)
     assert len(preview.job.plan.rows) > 1
     tiled = da.stsr.upscale(8, 1, **options)
@@ -274,7 +276,9 @@ def test_tiles_of_the_bundled_model_agree_with_the_whole(monkeypatch):
     da = rain(frames=2, rows=40, columns=40)
     call = {"method": "generator", "device": "cpu"}
     drawn = da.stsr.upscale(8, 1, realizations=2, **call)
-    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 15 * 224 * 224)
+    monkeypatch.setattr(
+        "xstsr.planning.tiling.WORKING_SET", BYTES_PER_PIXEL * 15 * 224 * 224
+    )
     plan = da.stsr.plan(8, 1, **call).job.plan
     assert len(plan.rows) > 1
     tiled = da.stsr.upscale(8, 1, **call)
@@ -293,7 +297,9 @@ def test_networks_run_where_it_rains(model, monkeypatch):
     da = xr.zeros_like(rain(frames=2, rows=26, columns=26))
     da[:, 3:6, 20:23] = 2.0
     options = {"model": model, "steps": 2}
-    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 28 * 112 * 112)
+    monkeypatch.setattr(
+        "xstsr.planning.tiling.WORKING_SET", BYTES_PER_PIXEL * 28 * 112 * 112
+    )
     plan = da.stsr.plan(8, 1, **options).job.plan
     drawn = []
     condition = methods._condition

@@ -22,12 +22,12 @@ from tests.strategies import (
     make,
     time_edges,
 )
-from xstsr import cf
-from xstsr.grid import LABELS
-from xstsr.times import from_micros, to_micros
-from xstsr.units import registry
+from xstsr.cf.read import read_meaning
+from xstsr.cf.times import from_micros, to_micros
+from xstsr.cf.units import registry
+from xstsr.geometry.cells import LABELS
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 
@@ -225,8 +225,8 @@ def test_mode_window_keeps_the_water_of_every_window(values, factor):
     fine = da.stsr.upscale(s, t, **options)
     windows = da.stsr.plan(s, t, **options).job.plan.windows
     assert len(windows) > 1
-    coarse_water = (da * cf.read(da).area()).sum(("lat", "lon")).values
-    fine_water = (fine * cf.read(fine).area()).sum(("lat", "lon")).values / t
+    coarse_water = (da * read_meaning(da).area()).sum(("lat", "lon")).values
+    fine_water = (fine * read_meaning(fine).area()).sum(("lat", "lon")).values / t
     for window in windows:
         first, last = window.core_start, window.core_stop
         found = fine_water[first * t : last * t].sum()
@@ -312,7 +312,10 @@ def test_receipt_of_realizations_has_them_apart():
 def test_whole_datasets_are_refined_lazily(no_compute):
     da = make(shape=(9, 3, 5))
     ds = da.to_dataset()
-    for dim, edges in (("lat", cf.read(da).y_edges), ("lon", cf.read(da).x_edges)):
+    for dim, edges in (
+        ("lat", read_meaning(da).y_edges),
+        ("lon", read_meaning(da).x_edges),
+    ):
         _add(ds, dim, edges)
     ds = ds.chunk(time=2, lat=1)
     with no_compute():

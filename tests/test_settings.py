@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 import xstsr
 from tests.models import EVERY, SPEC, TINY, tiny_model, write_tiny_model
 from tests.strategies import make
-from xstsr.cli import main
+from xstsr.cli.doctor import model_card
+from xstsr.cli.main import main
 from xstsr.diffusion import sampler as samplers
 from xstsr.diffusion.checkpoint import (
     load_model,
@@ -28,12 +29,11 @@ from xstsr.diffusion.checkpoint import (
 )
 from xstsr.diffusion.model import Model
 from xstsr.errors import CheckpointError, XstsrError
-from xstsr.inventory import model_card
 from xstsr.methods import METHODS
+from xstsr.methods.recipe import Recipe, Taper
 from xstsr.pipeline import Method
-from xstsr.recipe import Recipe, Taper
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 KEYS = ("steps", "sampler", "beta", "L", "f")
 RULE = Recipe.for_factors(2, 3, step=60.0)
 WIDE, SILENT = replace(RULE, beta=2 * RULE.beta), replace(RULE, beta=0.0)

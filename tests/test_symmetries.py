@@ -13,11 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 from tests.models import write_tiny_model
 from tests.strategies import HOUR, cf_dataarrays, make
-from xstsr import baselines
-from xstsr.blocks import block_mean, block_sum, refine
-from xstsr.conserve import conserve
-from xstsr.methods import NEURAL, STOCHASTIC
-from xstsr.times import DAY
+from xstsr.cf.times import DAY
+from xstsr.conservation.blocks import block_mean, block_sum, refine
+from xstsr.conservation.constraint import conserve
+from xstsr.methods import NEURAL, STOCHASTIC, baselines
 
 BASELINES = {"linear": baselines.linear, "nearest": baselines.nearest}
 FACTOR = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))

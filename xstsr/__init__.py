@@ -6,13 +6,13 @@
 from typing import TYPE_CHECKING
 
 from xstsr import accessor as accessor
-from xstsr.accumulations import deaccumulate
+from xstsr.accumulations.amounts import deaccumulate
+from xstsr.conservation.balance import check, coarsen, conserve
 from xstsr.data import open_demo
+from xstsr.methods.recipe import Recipe
 from xstsr.pipeline import upscale
-from xstsr.recipe import Recipe
-from xstsr.regridding import regrid
-from xstsr.store import to_zarr
-from xstsr.water import check, coarsen, conserve
+from xstsr.regridding.frontend import regrid
+from xstsr.storage.store import to_zarr
 
 if TYPE_CHECKING:
     from xstsr.diffusion.checkpoint import load_model

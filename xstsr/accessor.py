@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import xarray as xr
 
-from xstsr import (
-    accumulations,
-    pipeline,
-    plot,
-    portrait,
-    regridding,
-    report,
-    store,
-    together,
-    water,
-)
+from xstsr import joint, pipeline, plot
+from xstsr.accumulations import amounts
+from xstsr.cf import summary
+from xstsr.conservation import balance
+from xstsr.conservation.receipt import Receipt
+from xstsr.evaluation import report
 from xstsr.factors import Space
-from xstsr.preview import Preview
-from xstsr.receipt import Receipt
-from xstsr.regridding import Target
+from xstsr.planning.preview import Preview
+from xstsr.regridding import frontend
+from xstsr.regridding.frontend import Target
+from xstsr.storage import store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,30 +69,30 @@ class DataArrayAccessor:
         """Refine s times in space and t times in time: `xstsr.upscale`."""
         return pipeline.upscale(self._da, s, t, **options)
 
-    @_options_of(water.coarsen)
+    @_options_of(balance.coarsen)
     def coarsen(self, s: Space, t: int = 1, **options: Any) -> xr.DataArray:
         """Average blocks of s by s cells and t steps: `xstsr.coarsen`."""
-        return water.coarsen(self._da, s, t, **options)
+        return balance.coarsen(self._da, s, t, **options)
 
-    @_options_of(water.conserve)
+    @_options_of(balance.conserve)
     def conserve(self, coarse: xr.DataArray, **options: Any) -> xr.DataArray:
         """Make this fine field agree with a coarse one: `xstsr.conserve`."""
-        return water.conserve(self._da, coarse, **options)
+        return balance.conserve(self._da, coarse, **options)
 
-    @_options_of(water.check)
+    @_options_of(balance.check)
     def check(self, coarse: xr.DataArray, **options: Any) -> Receipt:
         """Compare this fine field's water with a coarse one's: `xstsr.check`."""
-        return water.check(self._da, coarse, **options)
+        return balance.check(self._da, coarse, **options)
 
-    @_options_of(regridding.regrid)
+    @_options_of(frontend.regrid)
     def regrid(self, target: Target, **options: Any) -> xr.DataArray:
         """Average this field over the cells of another grid: `xstsr.regrid`."""
-        return regridding.regrid(self._da, target, **options)
+        return frontend.regrid(self._da, target, **options)
 
-    @_options_of(accumulations.deaccumulate)
+    @_options_of(amounts.deaccumulate)
     def deaccumulate(self, **options: Any) -> xr.DataArray:
         """Turn sums since a forecast's start into amounts: `xstsr.deaccumulate`."""
-        return accumulations.deaccumulate(self._da, **options)
+        return amounts.deaccumulate(self._da, **options)
 
     @_options_of(pipeline.upscale)
     def plan(self, s: Space, t: int = 1, **options: Any) -> Preview:
@@ -112,7 +108,7 @@ class DataArrayAccessor:
 
     @_options_of(report.evaluate)
     def evaluate(self, s: Space, t: int = 1, **options: Any) -> report.Evaluation:
-        """Coarsen, upscale, score every method, judge: `xstsr.report.evaluate`."""
+        """Coarsen, upscale, score every method, judge: `report.evaluate`."""
         return report.evaluate(self._da, s, t, **options)
 
     @property
@@ -121,10 +117,10 @@ class DataArrayAccessor:
         return PlotAccessor(self._da)
 
     def __repr__(self) -> str:
-        return repr(portrait.of_field(self._da))
+        return repr(summary.of_field(self._da))
 
     def _repr_html_(self) -> str:
-        return portrait.of_field(self._da)._repr_html_()
+        return summary.of_field(self._da)._repr_html_()
 
 
 class PlotAccessor:
@@ -201,35 +197,35 @@ class DatasetAccessor:
 
     @_options_of(pipeline.upscale)
     def upscale_together(
-        self, models: together.Models, s: Space, t: int = 1, **options: Any
+        self, models: joint.Models, s: Space, t: int = 1, **options: Any
     ) -> xr.Dataset:
-        """Refine several variables, each given those before it: `xstsr.together`."""
-        return together.upscale_together(self._ds, models, s, t, **options)
+        """Refine several variables, each given those before it: `xstsr.joint`."""
+        return joint.upscale_together(self._ds, models, s, t, **options)
 
-    @_options_of(water.coarsen)
+    @_options_of(balance.coarsen)
     def coarsen(self, name: str, s: Space, t: int = 1, **options: Any) -> xr.Dataset:
         """Coarsen a variable: `xstsr.coarsen`, from Dataset to Dataset."""
-        return water.coarsen_dataset(self._ds, name, s, t, **options)
+        return balance.coarsen_dataset(self._ds, name, s, t, **options)
 
-    @_options_of(water.conserve)
+    @_options_of(balance.conserve)
     def conserve(self, name: str, coarse: xr.Dataset, **options: Any) -> xr.Dataset:
         """Make a variable agree with that of a coarse Dataset: `xstsr.conserve`."""
-        return water.conserve_dataset(self._ds, name, coarse, **options)
+        return balance.conserve_dataset(self._ds, name, coarse, **options)
 
-    @_options_of(water.check)
+    @_options_of(balance.check)
     def check(self, name: str, coarse: xr.Dataset, **options: Any) -> Receipt:
         """Compare a variable's water with a coarse Dataset's: `xstsr.check`."""
-        return water.check_dataset(self._ds, name, coarse, **options)
+        return balance.check_dataset(self._ds, name, coarse, **options)
 
-    @_options_of(regridding.regrid)
+    @_options_of(frontend.regrid)
     def regrid(self, name: str, target: Target, **options: Any) -> xr.Dataset:
         """Regrid a variable: `xstsr.regrid`, from Dataset to Dataset."""
-        return regridding.regrid_dataset(self._ds, name, target, **options)
+        return frontend.regrid_dataset(self._ds, name, target, **options)
 
-    @_options_of(accumulations.deaccumulate)
+    @_options_of(amounts.deaccumulate)
     def deaccumulate(self, name: str, **options: Any) -> xr.Dataset:
         """Turn sums into amounts: `xstsr.deaccumulate`, from Dataset to Dataset."""
-        return accumulations.deaccumulate_dataset(self._ds, name, **options)
+        return amounts.deaccumulate_dataset(self._ds, name, **options)
 
     @_options_of(pipeline.upscale)
     def plan(self, name: str, s: Space, t: int = 1, **options: Any) -> Preview:
@@ -244,7 +240,7 @@ class DatasetAccessor:
         return store.to_zarr(self._ds, path, s, t, name=name, **options)
 
     def __repr__(self) -> str:
-        return repr(portrait.of_dataset(self._ds))
+        return repr(summary.of_dataset(self._ds))
 
     def _repr_html_(self) -> str:
-        return portrait.of_dataset(self._ds)._repr_html_()
+        return summary.of_dataset(self._ds)._repr_html_()

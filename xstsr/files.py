@@ -1,6 +1,6 @@
 """Files in and out for the command line: opened lazily, written whole or not at all.
 
-Resumable writing of large results is another matter: see `xstsr.store`.
+Resumable writing of large results is another matter: see `xstsr.storage.store`.
 """
 
 import shutil
@@ -13,9 +13,9 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 
-from xstsr import cf
-from xstsr.cf_axes import find_axes
-from xstsr.cf_write import grid_mapping_names, grid_mapping_of
+from xstsr.cf.axes import find_axes
+from xstsr.cf.read import bounds_of
+from xstsr.cf.write import grid_mapping_names, grid_mapping_of
 from xstsr.errors import DataError
 
 __all__ = [
@@ -308,7 +308,7 @@ def _differences_of_cells(
     for one in grid_mapping_names(grid_mapping_of(first[name])):
         if one in first and not (one in other and first[one].attrs == other[one].attrs):
             told.append(f"projection: other attributes of {one!r}")
-    bounds = [cf.bounds_of(dataset, name) for dataset in (first, other)]
+    bounds = [bounds_of(dataset, name) for dataset in (first, other)]
     for dim in {**bounds[0], **bounds[1]}:
         if not all(dim in found for found in bounds):
             told.append(f"bounds: only one has those of {dim!r}")

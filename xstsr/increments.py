@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xstsr.cf.times import DAY
 from xstsr.errors import CFError, DataError
-from xstsr.times import DAY
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

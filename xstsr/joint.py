@@ -16,8 +16,8 @@ import xarray as xr
 
 from xstsr.errors import GridError, XstsrError
 from xstsr.factors import Space
-from xstsr.known import Known, fields_of, needed_by
 from xstsr.pipeline import upscale_dataset
+from xstsr.planning.predictors import Known, fields_of, needed_by
 
 Models: TypeAlias = Mapping[str, str | PathLike[str] | Mapping[str, Any]]
 

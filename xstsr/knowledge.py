@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.units import is_readable, registry
 from xstsr.errors import CheckpointError, XstsrError
-from xstsr.meaning import AssumptionWarning, Meaning
-from xstsr.units import is_readable, registry
 
 # the stage of the training that serves each method
 _STAGES = {"mean": "mean", "diffusion": "residual", "generator": "generator"}

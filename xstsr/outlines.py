@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstsr.errors import GridError
-from xstsr.grid import lat_lon, unit_vectors
+from xstsr.geometry.cells import lat_lon, unit_vectors
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

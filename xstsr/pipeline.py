@@ -18,19 +18,21 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from xstsr import cf
-from xstsr.composition import Jobs, factor_of, plan_stages, refine, settings_of
+from xstsr.cf.coords import dequantify
+from xstsr.cf.meaning import Meaning
+from xstsr.cf.read import bounds_of, read_meaning
+from xstsr.cf.write import relabel, to_dataset
 from xstsr.errors import PlanError
+from xstsr.execution.window import Job, Mode, check_values
 from xstsr.factors import Factor, Space, read_factor, space_of
-from xstsr.known import Known, check_stages, known_for
-from xstsr.meaning import Meaning
 from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.methods import NEURAL, STOCHASTIC
-from xstsr.points import between
-from xstsr.preview import Preview
+from xstsr.methods.recipe import Recipe
+from xstsr.planning.predictors import Known, check_stages, known_for
+from xstsr.planning.preview import Preview
+from xstsr.planning.stages import Jobs, factor_of, plan_stages, refine, settings_of
+from xstsr.points import interpolate_instants
 from xstsr.progress import PATIENCE, ticking
-from xstsr.recipe import Recipe
-from xstsr.windows import Job, Mode, check_values
 
 Method = Literal["diffusion", "generator", "mean", "linear", "nearest", "rainfarm"]
 
@@ -140,7 +142,7 @@ def upscale_dataset(
         The variable with bounds, cell areas and grid mapping of the fine grid.
     """
     asked = ask(ds, (s, t), name=name, **options)
-    return cf.dataset(run(asked), ds, asked.meaning, asked.s, asked.factor[0])
+    return to_dataset(run(asked), ds, asked.meaning, asked.s, asked.factor[0])
 
 
 def plan(da: xr.DataArray, s: Space, t: int = 1, **options: Any) -> Preview:
@@ -212,15 +214,15 @@ def ask(
     **options: Any,
 ) -> Asked:
     """Read what the data mean and what is wanted of them."""
-    bounds = cf.bounds_of(data, name) if isinstance(data, xr.Dataset) else None
+    bounds = bounds_of(data, name) if isinstance(data, xr.Dataset) else None
     da = data[name] if isinstance(data, xr.Dataset) else data
-    meaning = cf.read(da, cell_methods=cell_methods, label=label, bounds=bounds)
+    meaning = read_meaning(da, cell_methods=cell_methods, label=label, bounds=bounds)
     t, sy, sx = read_factor(*factors)
     meaning.fine_time_edges(t)  # refuses steps of unknown length
-    coarse, _ = cf.strip(da)
+    coarse, _ = dequantify(da)
     split = t
     if meaning.point and t > 1:
-        coarse, meaning = between(coarse, meaning, t)
+        coarse, meaning = interpolate_instants(coarse, meaning, t)
         split = 1  # a snapshot has no parts in time
     coarse = coarse.transpose(*meaning.extra_dims, *meaning.core_dims)
     jobs = plan_stages(meaning, (split, sy, sx), **options)
@@ -233,7 +235,7 @@ def ask(
 def run(asked: Asked) -> xr.DataArray:
     """Refine, conserve and relabel, now or, for chunked input, later."""
     job = asked.job
-    return cf.relabel(
+    return relabel(
         _refine(asked),
         asked.meaning,
         asked.s,

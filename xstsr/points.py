@@ -11,12 +11,13 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from xstsr import cf
-from xstsr.cf_coords import refined
-from xstsr.meaning import Meaning
+from xstsr.cf.coords import dequantify, refined
+from xstsr.cf.meaning import Meaning
 
 
-def between(da: xr.DataArray, meaning: Meaning, t: int) -> tuple[xr.DataArray, Meaning]:
+def interpolate_instants(
+    da: xr.DataArray, meaning: Meaning, t: int
+) -> tuple[xr.DataArray, Meaning]:
     """Interpolate snapshots in time.
 
     Parameters
@@ -38,7 +39,7 @@ def between(da: xr.DataArray, meaning: Meaning, t: int) -> tuple[xr.DataArray, M
     CFError
         There is a single snapshot, and ``t`` is not 1.
     """
-    plain, _ = cf.strip(da)
+    plain, _ = dequantify(da)
     data = plain.transpose(*meaning.extra_dims, *meaning.core_dims).data
     first, second = data[..., :-1, :, :], data[..., 1:, :, :]
     parts = [first] + [

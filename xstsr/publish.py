@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from xstsr.journal import Journal, sync
+from xstsr.storage.journal import Journal, sync
 
 if TYPE_CHECKING:
     import xarray as xr

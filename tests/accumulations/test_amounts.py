@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xstsr
-from xstsr import cf
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.read import read_meaning
+from xstsr.cf.units import hours_per, per_second, registry
 from xstsr.errors import CFError, DataError, UnitError
 from xstsr.increments import Jitter, find_restarts, increments
-from xstsr.meaning import AssumptionWarning
-from xstsr.units import hours_per, per_second, registry
 
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
@@ -64,7 +64,7 @@ def forecast(sums, steps, start="2020-06-01T12"):
     return xr.DataArray(sums, coords, dims, "tp", {"units": "m"})
 
 
-quiet = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+quiet = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 
 # closed form
 
@@ -313,9 +313,9 @@ def test_dtype_and_further_coordinates_stay(dtype):
 
 def test_result_is_read_as_amounts_at_the_end_of_steps():
     made = along_time(summed(rain(24), 24)).stsr.deaccumulate(resets="24 hours")
-    tp = cf.read(made)
+    tp = read_meaning(made)
     assert (tp.kind, tp.time_label) == ("amount", "right")
-    named = cf.read(
+    named = read_meaning(
         made.rename("rainfall").assign_attrs(standard_name="rainfall_amount")
     )
     assert (named.kind, named.time_label) == ("amount", "right")

@@ -1,10 +1,10 @@
-"""Tests for xstsr.cell_methods."""
+"""Tests for xstsr.cf.cell_methods."""
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from xstsr.cell_methods import (
+from xstsr.cf.cell_methods import (
     CellMethod,
     axis_names,
     is_climatological,

@@ -7,9 +7,9 @@ import xarray as xr
 import xstsr
 from tests.models import tiny_model
 from tests.strategies import HOUR, make, make_dataset
+from xstsr.cli.doctor import model_card
 from xstsr.diffusion.checkpoint import save_model
 from xstsr.errors import CheckpointError
-from xstsr.inventory import model_card
 from xstsr.memory import readable
 
 

@@ -1,4 +1,4 @@
-"""Tests for xstsr.times."""
+"""Tests for xstsr.cf.times."""
 
 import cftime
 import hypothesis.strategies as st
@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 
 from tests.strategies import CALENDARS, HOUR, MINUTE, split_labels, time_edges
-from xstsr.errors import CFError
-from xstsr.grid import LABELS, labels_from_edges
-from xstsr.times import (
+from xstsr.cf.times import (
     DAY,
     check_calendars,
     check_increasing,
@@ -20,6 +18,8 @@ from xstsr.times import (
     is_time,
     to_micros,
 )
+from xstsr.errors import CFError
+from xstsr.geometry.cells import LABELS, labels_from_edges
 
 
 def pairs(edges):

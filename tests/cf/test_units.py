@@ -1,12 +1,11 @@
-"""Tests for xstsr.units."""
+"""Tests for xstsr.cf.units."""
 
 import subprocess
 import sys
 
 import pytest
 
-from xstsr.errors import UnitError
-from xstsr.units import (
+from xstsr.cf.units import (
     classify_units,
     is_readable,
     metres_per,
@@ -14,6 +13,7 @@ from xstsr.units import (
     to_mm,
     to_mm_per_hour,
 )
+from xstsr.errors import UnitError
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_water_density_is_a_local_context():
 def test_application_registry_is_left_alone():
     code = (
         "import pint; mine = pint.UnitRegistry(); pint.set_application_registry(mine)\n"
-        "from xstsr.units import to_mm; to_mm('kg m-2')\n"
+        "from xstsr.cf.units import to_mm; to_mm('kg m-2')\n"
         "assert pint.application_registry.get() is mine\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

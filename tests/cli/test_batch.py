@@ -15,11 +15,11 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 from tests.strategies import make_dataset
-from xstsr import batch, console
-from xstsr.cli import main
+from xstsr.cli import batch, console
+from xstsr.cli.main import main
 from xstsr.errors import DataError, StoppedError
 from xstsr.files import open_files
-from xstsr.journal import Journal
+from xstsr.storage.journal import Journal
 
 OPTIONS = ("--var", "pr", "-s", 2, "-t", 3, "--method", "linear")
 
@@ -150,7 +150,7 @@ def test_full_disk_stops_the_copy_into_a_file(tmp_path, pieces, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("xstsr.batch.write", no_space)
+        patch.setattr("xstsr.cli.batch.write", no_space)
         done = xstsr("upscale", *pieces, tmp_path / "o.nc", *OPTIONS)
     assert done.exit_code == 3
     assert "cannot be copied into" in done.stderr
@@ -283,7 +283,7 @@ def test_options_that_exclude_each_other_are_refused(tmp_path, pieces, pair):
 
 def test_unreachable_scheduler_exits_2(tmp_path, pieces, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("xstsr.cluster.REACH", 1)
+    monkeypatch.setattr("xstsr.execution.cluster.REACH", 1)
     place = ("--scheduler", "tcp://127.0.0.1:9")
     done = xstsr("upscale", *pieces, tmp_path / "out.zarr", *OPTIONS, *place)
     assert done.exit_code == 2

@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from xstsr.cli import main
+from xstsr.cli.demo import Choices, compute, run, scores
+from xstsr.cli.main import main
 from xstsr.data import open_demo
-from xstsr.demo import Choices, compute, run, scores
 from xstsr.errors import DataError
 
 QUICK = Choices(s=5, t=3, beyond=2, realizations=2, method="rainfarm")

@@ -3,11 +3,11 @@
 import importlib.metadata
 import sys
 
-from xstsr import inventory
+from xstsr.cli import doctor
 
 
 def test_survey_names_versions_and_devices():
-    found = inventory.survey()
+    found = doctor.survey()
     assert found["packages"]["numpy"] == importlib.metadata.version("numpy")
     assert "threads" in found["devices"]["cpu"]
     assert set(found["regridding"]) == {"esmpy", "xesmf"}
@@ -15,13 +15,13 @@ def test_survey_names_versions_and_devices():
 
 
 def test_absent_package_is_none(monkeypatch):
-    monkeypatch.setattr(inventory, "_PACKAGES", ("numpy", "no-such-package"))
-    assert inventory.survey()["packages"]["no-such-package"] is None
+    monkeypatch.setattr(doctor, "_PACKAGES", ("numpy", "no-such-package"))
+    assert doctor.survey()["packages"]["no-such-package"] is None
 
 
 def test_absent_regridder_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "xesmf", None)
-    assert inventory.survey()["regridding"]["xesmf"] == "not installed"
+    assert doctor.survey()["regridding"]["xesmf"] == "not installed"
 
 
 def test_regridder_without_esmf_is_broken(monkeypatch, tmp_path):
@@ -31,12 +31,12 @@ def test_regridder_without_esmf_is_broken(monkeypatch, tmp_path):
     for name in ("xesmf", "esmpy"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    found = inventory.survey()["regridding"]
+    found = doctor.survey()["regridding"]
     assert found["xesmf"].startswith("broken: No module named 'ESMF_that_is_absent'")
     assert found["esmpy"] == "broken: KeyError('ESMFMKFILE')"
 
 
 def test_models_carry_hash_and_card():
-    for row in inventory.models():
+    for row in doctor.models():
         assert len(row["sha256"]) == 64
         assert row["card"]

@@ -12,11 +12,11 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 from tests.strategies import make_dataset
-from xstsr import inventory
-from xstsr.cli import main
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cli import doctor
+from xstsr.cli.main import main
 from xstsr.data import open_demo
 from xstsr.errors import DataError
-from xstsr.meaning import AssumptionWarning
 from xstsr.methods import METHODS
 
 
@@ -51,16 +51,16 @@ def test_version_is_printed():
 
 def test_doctor_prints_text_and_json():
     assert "\n  torch " in _xstsr("doctor").output
-    assert json.loads(_xstsr("doctor", "--json").output) == inventory.survey()
+    assert json.loads(_xstsr("doctor", "--json").output) == doctor.survey()
 
 
 def test_models_prints_text_and_json():
     assert _xstsr("models").exit_code == 0
-    assert json.loads(_xstsr("models", "--json").output) == inventory.models()
+    assert json.loads(_xstsr("models", "--json").output) == doctor.models()
 
 
 def test_models_without_weights_says_what_works(monkeypatch):
-    monkeypatch.setattr(inventory, "models", list)
+    monkeypatch.setattr(doctor, "models", list)
     assert "linear, nearest and rainfarm need none" in _xstsr("models").output
 
 
@@ -75,7 +75,7 @@ def test_bad_input_exits_2_with_one_message(monkeypatch):
     def fail():
         raise DataError("cannot do this: got that. Type the other.")
 
-    monkeypatch.setattr(inventory, "survey", fail)
+    monkeypatch.setattr(doctor, "survey", fail)
     result = _xstsr("doctor")
     assert result.exit_code == 2
     assert result.stderr == "xstsr: cannot do this: got that. Type the other.\n"
@@ -86,7 +86,7 @@ def test_unexpected_error_exits_1(monkeypatch):
     def fail():
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(inventory, "survey", fail)
+    monkeypatch.setattr(doctor, "survey", fail)
     result = _xstsr("doctor")
     assert result.exit_code == 1
     assert isinstance(result.exception, RuntimeError)
@@ -97,7 +97,7 @@ def test_assumptions_are_told_without_source_lines(monkeypatch):
         warnings.warn("took labels for starts", AssumptionWarning, stacklevel=1)
         return {}
 
-    monkeypatch.setattr(inventory, "survey", assume)
+    monkeypatch.setattr(doctor, "survey", assume)
     result = _xstsr("doctor")
     assert result.exit_code == 0
     assert result.stderr == "note: took labels for starts\n"
@@ -234,7 +234,7 @@ def test_bad_factor_writes_nothing(rain_file, tmp_path):
 
 def test_command_line_starts_without_torch_and_dask():
     code = (
-        "import sys, xstsr.cli\n"
+        "import sys, xstsr.cli.main\n"
         "print(sorted({'torch', 'dask', 'matplotlib'} & set(sys.modules)))\n"
     )
     done = subprocess.run(

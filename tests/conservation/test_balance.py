@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import xstsr
 from tests.strategies import HOUR, cf_dataarrays, factors, make, make_dataset
 from xstsr.errors import FactorError, GridError, XstsrError
-from xstsr.grid import EARTH_RADIUS_M
+from xstsr.geometry.cells import EARTH_RADIUS_M
 
 AMOUNT = {
     "units": "mm",

@@ -9,8 +9,14 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xstsr import blocks
-from xstsr.conserve import block_mean, block_sum, conserve, refine, residual
+from xstsr.conservation import blocks
+from xstsr.conservation.constraint import (
+    block_mean,
+    block_sum,
+    conserve,
+    refine,
+    residual,
+)
 from xstsr.errors import DataError, FactorError
 
 nan = np.nan

@@ -9,22 +9,22 @@ from click.testing import CliRunner
 
 from tests.models import write_tiny_model
 from tests.strategies import make
-from xstsr.cli import main
+from xstsr.cli.main import main
 from xstsr.errors import DataError, FactorError
-from xstsr.evaluation import (
+from xstsr.evaluation.protocol import (
     METHODS,
     Protocol,
     boxes,
-    evaluate,
-    evaluate_events,
     markdown,
     parse_factors,
     ratios,
+    score_events,
+    score_methods,
     write_table,
 )
-from xstsr.recipe import Recipe
+from xstsr.methods.recipe import Recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 
 
 def event(frames=6, side=24, seed=0):
@@ -42,7 +42,7 @@ def test_linear_beats_nearest_on_a_smooth_field():
     x = np.linspace(0, np.pi, 24)
     smooth = np.sin(x)[:, None] * np.sin(x) * np.ones((6, 1, 1))
     da = make(smooth, units="mm h-1", grid="metres")
-    scores = evaluate(da, 4, 2, protocol=Protocol(methods=("linear", "nearest")))
+    scores = score_methods(da, 4, 2, protocol=Protocol(methods=("linear", "nearest")))
     crps = scores.fair_crps.values
     assert crps[0] < 0.5 * crps[1]
     assert float(scores.largest_residual.max()) < 1e-5
@@ -50,7 +50,7 @@ def test_linear_beats_nearest_on_a_smooth_field():
 
 def test_evaluation_of_the_model_has_every_score(model):
     protocol = Protocol(realizations=3, model=model)
-    scores = evaluate(event(), 4, 2, protocol=protocol)
+    scores = score_methods(event(), 4, 2, protocol=protocol)
     assert scores.method.values.tolist() == list(protocol.methods)
     assert {"fair_crps", "spread_skill", "q99.9_ratio", "ssim"} <= set(scores)
     assert float(scores.spread_skill[0]) > 0
@@ -60,7 +60,7 @@ def test_recipe_of_the_protocol_reaches_the_model(model):
     rule = Recipe.for_factors(4, 2, step=120.0)
     spread = [
         float(
-            evaluate(
+            score_methods(
                 event(),
                 4,
                 2,
@@ -115,12 +115,12 @@ def test_event_without_a_covered_box_is_refused():
 
 def test_field_smaller_than_two_cells_is_refused():
     with pytest.raises(DataError, match="less than two coarse cells"):
-        evaluate(event(side=9), 6, 2, protocol=Protocol(methods=("linear",)))
+        score_methods(event(side=9), 6, 2, protocol=Protocol(methods=("linear",)))
 
 
 def test_table_names_every_event_and_factor(tmp_path, model):
     protocol = Protocol(realizations=2, model=model, side=12, frames=4)
-    scores = evaluate_events(
+    scores = score_events(
         [("one", event()), ("two", event(seed=1))], [(3, 2), (4, 1)], protocol, str
     )
     assert ratios(scores).shape == (2, 2)

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 from tests.models import write_tiny_model
 from tests.strategies import make
-from xstsr import evaluation, report
-from xstsr.cli import main
+from xstsr.cli.main import main
 from xstsr.errors import DataError
-from xstsr.evaluation import Protocol
+from xstsr.evaluation import report
+from xstsr.evaluation.protocol import Protocol, score_methods
 from xstsr.plot import PlotError
 
 pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 
 METHODS = ("rainfarm", "linear", "nearest")
 
@@ -78,7 +78,7 @@ def read(path):
 
 def test_scores_are_those_of_the_evaluation(judged):
     protocol = Protocol(realizations=4, methods=METHODS)
-    expected = evaluation.evaluate(event(), 4, 2, protocol=protocol)
+    expected = score_methods(event(), 4, 2, protocol=protocol)
     xr.testing.assert_identical(judged.scores, expected)
     xr.testing.assert_identical(judged["fair_crps"], expected.fair_crps)
 

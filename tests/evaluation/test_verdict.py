@@ -5,7 +5,7 @@ import math
 import pytest
 
 from xstsr.errors import DataError
-from xstsr.trust import LEAST_PIXELS, judge
+from xstsr.evaluation.verdict import LEAST_PIXELS, judge
 
 GOOD = {
     "fair_crps": 0.6,

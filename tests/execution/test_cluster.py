@@ -15,13 +15,13 @@ import xarray as xr
 
 from tests.models import write_tiny_model
 from tests.runs import CALL, FACTORS, local_client, rain
-from tests.test_store import assert_same_bytes
-from xstsr import cluster as clusters
-from xstsr.cluster import check_workers, cluster, current_client
+from tests.storage.test_store import assert_same_bytes
 from xstsr.errors import StoppedError, XstsrError
-from xstsr.journal import Journal
+from xstsr.execution import cluster as clusters
+from xstsr.execution.cluster import check_workers, cluster, current_client
 from xstsr.memory import CostWarning
-from xstsr.store import to_zarr
+from xstsr.storage.journal import Journal
+from xstsr.storage.store import to_zarr
 
 FRAMES = 470  # twenty blocks, so that a run can be met halfway
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:distributed")
@@ -80,7 +80,7 @@ def test_each_worker_loads_the_model_once(client, tmp_path):
 
 
 def test_torch_takes_the_threads_of_its_worker(client):
-    from xstsr.devices import cores
+    from xstsr.methods.devices import cores
 
     assert client.submit(cores, pure=False).result() == 1
 
@@ -223,7 +223,9 @@ def test_real_workers_are_asked_the_same(client, tmp_path):
 
 
 def test_store_tells_of_workers_with_little_memory(client, tmp_path, monkeypatch):
-    monkeypatch.setattr("xstsr.store.check_workers", lambda *_: ["little memory"])
+    monkeypatch.setattr(
+        "xstsr.storage.store.check_workers", lambda *_: ["little memory"]
+    )
     with pytest.warns(CostWarning, match="little memory"):
         to_zarr(rain(60), tmp_path / "a.zarr", 2, method="linear")
 

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from tests.models import write_tiny_model
 from tests.runs import local_client
 from tests.strategies import make, make_dataset
-from xstsr import cf
-from xstsr.blocks import block_mean
+from xstsr.cf.read import read_meaning
+from xstsr.conservation.blocks import block_mean
 from xstsr.errors import DataError
-from xstsr.graph import cut, gather
-from xstsr.lazy import map_blocks, upscale_blocks, upscale_now
+from xstsr.execution.graph import cut, gather
+from xstsr.execution.run import map_blocks, upscale_blocks, upscale_now
 from xstsr.memory import CostWarning
 from xstsr.methods import METHODS
-from xstsr.prepare import prepare
-from xstsr.recipe import Recipe
+from xstsr.methods.recipe import Recipe
+from xstsr.planning.request import prepare
 
 FRAMES, ROWS, COLUMNS = 110, 4, 5  # three windows and three chunks at t = 3
 CHUNKS = [
@@ -449,7 +449,7 @@ def test_coarsen_of_any_chunks_equals_eager(data, kind, step, s, t):
 @pytest.mark.parametrize("mode", ["cell", "window", "none"])
 def test_upscale_blocks_and_upscale_now_are_one_function(mode):
     da = rain(110, dtype="float64")
-    meaning = cf.read(da)
+    meaning = read_meaning(da)
     job = prepare(meaning, 2, 3, method="rainfarm", realizations=2, conserve=mode)
     values = np.stack([da.values, 2 * da.values])
     now = upscale_now(job, values)
@@ -462,14 +462,14 @@ def test_upscale_blocks_and_upscale_now_are_one_function(mode):
 
 
 def test_very_many_chunks_are_told(monkeypatch):
-    monkeypatch.setattr("xstsr.lazy.MANY_CHUNKS", 100)
+    monkeypatch.setattr("xstsr.execution.run.MANY_CHUNKS", 100)
     da = rain(60).chunk(time=1, y=2, x=2)
     with pytest.warns(CostWarning, match=r"takes \d{3} chunks of the input.*\d+ times"):
         da.stsr.upscale(2, 3, method="linear")
 
 
 def test_chunk_that_fills_the_memory_is_told(monkeypatch):
-    monkeypatch.setattr("xstsr.lazy.available_bytes", lambda: 10_000)
+    monkeypatch.setattr("xstsr.execution.run.available_bytes", lambda: 10_000)
     with pytest.warns(CostWarning, match=r"chunk of the input takes 8\.59 KiB of mem"):
         rain().chunk(-1).stsr.upscale(2, 3, method="linear")
 

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import HOUR, make, make_dataset, month_edges
-from xstsr import baselines, cf
-from xstsr.blocks import block_mean, refine
+from xstsr.cf.read import bounds_of, read_meaning
+from xstsr.conservation.blocks import block_mean, refine
 from xstsr.errors import DataError
-from xstsr.graph import surroundings
-from xstsr.grid import areas_m2, refine_edges
-from xstsr.lazy import upscale_blocks, upscale_now
-from xstsr.methods import METHODS
-from xstsr.plan import Plan, Reach, Span, tiles, windows
-from xstsr.prepare import prepare
-from xstsr.recipe import Recipe
-from xstsr.windows import Job, Tile, check_values, draw, join, needed, say
+from xstsr.execution.graph import surroundings
+from xstsr.execution.run import upscale_blocks, upscale_now
+from xstsr.execution.window import Job, Tile, check_values, draw, join, needed, say
+from xstsr.geometry.cells import areas_m2, refine_edges
+from xstsr.methods import METHODS, baselines
+from xstsr.methods.recipe import Recipe
+from xstsr.planning.request import prepare
+from xstsr.planning.tiling import Plan, Reach, Span, tiles, windows
 
 START = int(month_edges(1, None)[0])  # 2001-01-01, where `make` begins
 ONLY = Tile(0, 0, 0, 0)
@@ -27,11 +27,11 @@ ONLY = Tile(0, 0, 0, 0)
 
 def job_of(da, s=2, t=1, **options) -> Job:
     """The job of an upscaling, by a baseline."""
-    return prepare(cf.read(da), s, t, **{"method": "linear"} | options)
+    return prepare(read_meaning(da), s, t, **{"method": "linear"} | options)
 
 
 def edges_of(da) -> np.ndarray:
-    return cf.read(da).time_edges
+    return read_meaning(da).time_edges
 
 
 def run(job, da) -> np.ndarray:
@@ -89,7 +89,7 @@ def states(frames, rows=2, columns=3, **options):
 def blocks_of(values, *, coarse, taper=0.0):
     """Join one coarse cell of 2 by 2 pixels whose raw values are given."""
     ds = make_dataset("metres", values=np.full((1, 2, 2), coarse), dtype="float64")
-    meaning = cf.read(ds["pr"], bounds=cf.bounds_of(ds, "pr"))
+    meaning = read_meaning(ds["pr"], bounds=bounds_of(ds, "pr"))
     recipe = Recipe(0.01, 3, taper)
     job = prepare(meaning, 2, 1, method="nearest", recipe=recipe)
     raw = np.ones((1, 1, 4, 4))

@@ -1,4 +1,4 @@
-"""Tests for xstsr.grid."""
+"""Tests for xstsr.geometry.cells."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
 from xstsr.errors import GridError
-from xstsr.grid import (
+from xstsr.geometry.cells import (
     EARTH_RADIUS_M,
     LABELS,
     areas_m2,

@@ -11,16 +11,16 @@ import xarray as xr
 
 from tests.models import write_tiny_model
 from tests.strategies import make
-from xstsr.cf import read
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.read import read_meaning
 from xstsr.diffusion.noise import normal
-from xstsr.globe import Globe, globe_of, surround
-from xstsr.meaning import AssumptionWarning
+from xstsr.geometry.globe import Globe, globe_of, surround
 from xstsr.memory import BYTES_PER_PIXEL
+from xstsr.methods.recipe import Recipe
 from xstsr.pipeline import plan
-from xstsr.plan import Reach, make_plan
-from xstsr.recipe import Recipe
+from xstsr.planning.tiling import Reach, make_plan
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 NEAR = Recipe(beta=0.02, context=1)
 GLOBE = Globe(9, 12, (True, True), 0, 6)
 
@@ -175,7 +175,7 @@ def test_rolling_the_longitude_rolls_what_networks_make(model, method):
 @pytest.mark.parametrize("method", ["linear", "diffusion", "rainfarm"])
 @pytest.mark.parametrize("pixels", [6_000_000, 120_000])
 def test_chunks_do_not_change_a_global_field(model, method, pixels, monkeypatch):
-    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * pixels)
+    monkeypatch.setattr("xstsr.planning.tiling.WORKING_SET", BYTES_PER_PIXEL * pixels)
     da = rain(columns=24)
     options = {"method": method}
     options |= {"model": model, "recipe": NEAR} if method == "diffusion" else {}
@@ -229,7 +229,7 @@ def test_networks_are_told_the_longer_side_of_a_cell():
 
 @pytest.mark.filterwarnings("error")
 def test_sides_of_cells_in_a_plane_follow_the_unit():
-    heights, widths = read(make(grid="km", shape=(2, 3, 4))).sides_km
+    heights, widths = read_meaning(make(grid="km", shape=(2, 3, 4))).sides_km
     np.testing.assert_allclose(heights, np.ones(3))
     np.testing.assert_allclose(widths, np.ones(3))
 

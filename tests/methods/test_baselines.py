@@ -1,4 +1,4 @@
-"""Tests for the xstsr.baselines module."""
+"""Tests for the xstsr.methods.baselines module."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from xstsr import baselines
-from xstsr.baselines import RAINFARM_HALO, linear, nearest, rainfarm, slopes
-from xstsr.conserve import block_mean, conserve, refine
+from xstsr.conservation.constraint import block_mean, conserve, refine
 from xstsr.errors import DataError, FactorError
-from xstsr.texture import ring_power
+from xstsr.methods import baselines
+from xstsr.methods.baselines import RAINFARM_HALO, linear, nearest, rainfarm, slopes
+from xstsr.verification.spatial import ring_power
 
 nan = np.nan
 

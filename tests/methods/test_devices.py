@@ -12,11 +12,12 @@ import torch
 
 from tests.models import write_tiny_model
 from tests.strategies import make
-from xstsr import devices, methods
-from xstsr.devices import batch_size, cores, in_batches, is_out_of_memory, turn
+from xstsr import methods
 from xstsr.diffusion.model import Model
 from xstsr.errors import PlanError
 from xstsr.memory import CostWarning
+from xstsr.methods import devices
+from xstsr.methods.devices import batch_size, cores, in_batches, is_out_of_memory, turn
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models import tiny_model, write_tiny_model
-from xstsr import baselines, methods
+from xstsr import methods
 from xstsr.diffusion.checkpoint import fingerprint
 from xstsr.errors import CheckpointError, XstsrError
-from xstsr.methods import METHODS, NEURAL, REACH, STOCHASTIC, Request, Task
-from xstsr.plan import Reach
-from xstsr.recipe import Recipe
+from xstsr.methods import METHODS, NEURAL, REACH, STOCHASTIC, Request, Task, baselines
+from xstsr.methods.recipe import Recipe
+from xstsr.planning.tiling import Reach
 
 HOUR = 3_600_000_000
 RECIPE = Recipe(0.01, 3)

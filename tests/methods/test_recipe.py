@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xstsr.errors import FactorError, XstsrError
-from xstsr.recipe import MAX_FRAMES, Recipe, Taper, beta_rule, taper_rule
+from xstsr.methods.recipe import MAX_FRAMES, Recipe, Taper, beta_rule, taper_rule
 
 PAPER = [  # s, t, beta_end, L with hourly fine steps: the table of the paper's code
     (10, 1, 0.010, 10),

@@ -16,16 +16,16 @@ from safetensors.torch import save_file
 
 from tests.models import SPEC, tiny_model, write_tiny_model
 from tests.strategies import make
-from tests.test_training import CONFIG, DRAW, field
+from tests.training.test_fit import CONFIG, DRAW, field
 from xstsr import methods
-from xstsr.cli import main
+from xstsr.cli.main import main
 from xstsr.diffusion.checkpoint import load_model, read_header, save_model
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.errors import DataError, GridError, StoreError, XstsrError
-from xstsr.evaluation import Protocol
-from xstsr.known import check_stages
+from xstsr.evaluation.protocol import Protocol
 from xstsr.memory import BYTES_PER_PIXEL
-from xstsr.store import to_zarr
+from xstsr.planning.predictors import check_stages
+from xstsr.storage.store import to_zarr
 from xstsr.training import train
 from xstsr.training.events import (
     check_alike,
@@ -33,14 +33,14 @@ from xstsr.training.events import (
     read_events,
     save_pack,
 )
-from xstsr.training.layers import fit_known
 from xstsr.training.losses import warm_start
 from xstsr.training.patches import draw_batch
+from xstsr.training.predictors import fit_known
 
 OROG = KnownField("orog", "m", 500.0, 300.0)
 LAND = KnownField("sftlf", "%", 50.0, 40.0)
 QUIET = {"say": lambda line: None}
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,9 @@ def test_static_field_reaches_its_pixels(model, s, margin, grid, flips, chunks, 
 def test_tiles_get_their_own_part(model, probe, monkeypatch, lazy):
     da = rain(frames=2, rows=40, columns=30)
     under = beneath(da, 8).chunk(y=50, x=70)
-    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 28 * 224 * 224)
+    monkeypatch.setattr(
+        "xstsr.planning.tiling.WORKING_SET", BYTES_PER_PIXEL * 28 * 224 * 224
+    )
     source = da.chunk(time=1, y=7) if lazy else da
     preview = source.stsr.plan(8, 1, model=model, static=under, **probe)
     assert len(preview.job.plan.rows) * len(preview.job.plan.columns) > 1

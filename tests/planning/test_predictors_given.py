@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from tests.models import SPEC, write_tiny_model
 from tests.strategies import HOUR, make, make_dataset
 from tests.test_states import temperature
-from tests.test_training import CONFIG, DRAW, field
+from tests.training.test_fit import CONFIG, DRAW, field
 from xstsr import methods
 from xstsr.diffusion.checkpoint import read_header
 from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import CFError, DataError, GridError, XstsrError
 from xstsr.memory import BYTES_PER_PIXEL
-from xstsr.store import to_zarr
+from xstsr.storage.store import to_zarr
 from xstsr.training import train
 from xstsr.training.events import load_pack, read_events, save_pack
 from xstsr.training.patches import draw_batch
@@ -27,7 +27,7 @@ RAIN = KnownField("pr", "mm h-1", 1.0, 2.0, timed=True, logged=True)
 WIND = KnownField("uas", "m s-1", 1.0, 2.0, timed=True)
 OROG = KnownField("orog", "m", 500.0, 300.0)
 KELVIN = StateTransform(280.0, 5.0, "K", "air_temperature")
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,9 @@ def test_windows_and_tiles_are_told_their_part(model, monkeypatch):
     coarse = make(values + 270, kind="state", name="tas", grid="metres", step=HOUR)
     rain = make(values, grid="metres", step=HOUR).stsr.upscale(4, 1, method="nearest")
     monkeypatch.setitem(methods.METHODS, "diffusion", lambda task: task.known[:, 0])
-    monkeypatch.setattr("xstsr.plan.WORKING_SET", BYTES_PER_PIXEL * 28 * 112 * 112)
+    monkeypatch.setattr(
+        "xstsr.planning.tiling.WORKING_SET", BYTES_PER_PIXEL * 28 * 112 * 112
+    )
     options = {"model": model, "given": rain, "conserve": "none"}
     plan = coarse.stsr.plan(4, 1, **options).job.plan
     assert len(plan.windows) > 1

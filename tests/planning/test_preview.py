@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from tests.models import write_tiny_model
 from tests.strategies import HOUR, cf_dataarrays, factors, make, make_dataset
-from xstsr import cf
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.read import read_meaning
 from xstsr.errors import CFError, FactorError, XstsrError
-from xstsr.meaning import AssumptionWarning
 from xstsr.memory import PROCESS, evaluation_bytes
-from xstsr.preview import COPIES, PIXELS_PER_SECOND, PIXELS_PER_SECOND_AT_ONCE
-from xstsr.recipe import Recipe
+from xstsr.methods.recipe import Recipe
+from xstsr.planning.preview import COPIES, PIXELS_PER_SECOND, PIXELS_PER_SECOND_AT_ONCE
 
 GRIDDED = {"grid": "metres", "method": "linear"}
 
@@ -226,7 +226,7 @@ def test_card_is_text_and_html():
 )
 def test_plan_tells_what_upscale_does(da, factor, method, count):
     s, t = factor
-    assume(method != "rainfarm" or cf.read(da).kind != "state")
+    assume(method != "rainfarm" or read_meaning(da).kind != "state")
     options = {"method": method}
     if method == "rainfarm":
         options["realizations"] = count

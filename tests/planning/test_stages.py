@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 import xstsr
 from tests.models import SPEC, tiny_model, write_tiny_model
 from tests.strategies import cf_dataarrays, make, make_dataset
-from xstsr import cf
-from xstsr.composition import chain, plan_stages
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.read import read_meaning
 from xstsr.diffusion.checkpoint import save_model
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import FactorError, PlanError
-from xstsr.meaning import AssumptionWarning
-from xstsr.recipe import Recipe, Taper
+from xstsr.methods.recipe import Recipe, Taper
+from xstsr.planning.stages import chain, plan_stages
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is more than the model refines at once"),
@@ -217,7 +217,7 @@ def test_instants_are_refined_in_two_stages_in_space(model):
 
 
 def test_stages_can_be_chosen(rain):
-    meaning = cf.read(rain)
+    meaning = read_meaning(rain)
     jobs = chain(meaning, [(1, 2, 2), (3, 1, 1), (2, 5, 5)], method="linear")
     assert [job.plan.frames for job in jobs] == [5, 5, 15]
     assert len({job.request.seed for job in jobs}) == 3

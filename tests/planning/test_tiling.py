@@ -5,9 +5,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from xstsr import plan as plans
 from xstsr.errors import PlanError
-from xstsr.plan import (
+from xstsr.planning import tiling as plans
+from xstsr.planning.tiling import (
     Plan,
     Reach,
     Span,

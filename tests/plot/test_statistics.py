@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.strategies import make
-from xstsr import diagnostics
 from xstsr.errors import DataError, GridError, UnitError
 from xstsr.plot import PlotError, animate, rank_histogram, receipt, spectra, spread
 from xstsr.plot.style import symmetric_scale
+from xstsr.verification import diagnostics
 
 pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
 

@@ -6,14 +6,18 @@ import xarray as xr
 
 import xstsr
 from tests.strategies import make, make_dataset
+from xstsr.cf.meaning import AssumptionWarning
 from xstsr.errors import CFError, DataError, GridError
-from xstsr.grid import EARTH_RADIUS_M
-from xstsr.grids import Grid, read_grid
-from xstsr.meaning import AssumptionWarning
-from xstsr.overlap import cell_areas, grid_spacing_km, weights_between
-from xstsr.projections import crs_of_mapping, local_crs, read_crs, transform
-from xstsr.regridding import make_weights
-from xstsr.targets import read_spacing, target_grid
+from xstsr.geometry.cells import EARTH_RADIUS_M
+from xstsr.geometry.projections import crs_of_mapping, local_crs, read_crs, transform
+from xstsr.regridding.frontend import make_weights
+from xstsr.regridding.grid import Grid, read_grid
+from xstsr.regridding.overlap import (
+    cell_areas,
+    grid_spacing_km,
+    weights_between,
+)
+from xstsr.regridding.targets import read_spacing, target_grid
 
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
 EAST = {"standard_name": "longitude", "units": "degrees_east"}
@@ -421,7 +425,7 @@ def test_chunked_input_stays_lazy(target, no_compute):
 def test_quantified_input_comes_back_quantified():
     pytest.importorskip("pint_xarray")
     da = region().pr
-    from xstsr.units import registry
+    from xstsr.cf.units import registry
 
     quantified = da.pint.quantify({"lat": None, "lon": None}, unit_registry=registry())
     made = quantified.stsr.regrid("2 degrees")

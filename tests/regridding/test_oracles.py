@@ -15,12 +15,12 @@ import pytest
 import xarray as xr
 
 from tests import stub_esmpy
-from tests.test_regridding import curvilinear, globe, region, rotated
+from tests.regridding.test_frontend import curvilinear, globe, region, rotated
 from xstsr.errors import GridError
-from xstsr.grids import read_grid
-from xstsr.regrid import xesmf_weights
-from xstsr.regridding import make_weights
-from xstsr.weight_files import Side, read_weights
+from xstsr.regridding.frontend import make_weights
+from xstsr.regridding.grid import read_grid
+from xstsr.regridding.weight_files import Side, read_weights
+from xstsr.regridding.weights import xesmf_weights
 
 CASES = {  # source and target, whose cells are not nested
     "global": (

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xstsr import outlines, polygons
+from xstsr import outlines
 from xstsr.errors import GridError
-from xstsr.grid import areas_plane, areas_sphere
-from xstsr.regrid import (
+from xstsr.geometry import polygons
+from xstsr.geometry.cells import areas_plane, areas_sphere
+from xstsr.regridding.weights import (
     AxisWeights,
     Weights,
     axis_weights,

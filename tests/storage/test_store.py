@@ -22,16 +22,17 @@ from hypothesis import strategies as st
 
 import xstsr
 from benchmarks.kills import files, is_readable
+from tests.cli.test_batch import names
 from tests.models import write_tiny_model
 from tests.runs import CALL, FACTORS, grow, rain
 from tests.strategies import make, make_dataset
-from tests.test_batch import names
-from xstsr import blockwriter, publish, store
+from xstsr import publish
 from xstsr.errors import DataError, PlanError, StoppedError, StoreError, XstsrError
 from xstsr.fingerprint import fingerprint
-from xstsr.journal import Journal, differences
 from xstsr.memory import CostWarning
-from xstsr.store import _local, to_zarr
+from xstsr.storage import store, writer
+from xstsr.storage.journal import Journal, differences
+from xstsr.storage.store import _local, to_zarr
 
 LINEAR = {"method": "linear"}
 
@@ -104,7 +105,7 @@ def test_dims_in_any_order_and_further_ones(tmp_path, order):
 
 def test_quantified_field_is_written_with_its_unit(tmp_path):
     pytest.importorskip("pint_xarray")
-    from xstsr.units import registry
+    from xstsr.cf.units import registry
 
     plain = make(shape=(5, 3, 4))
     da = plain.pint.quantify({"lat": None, "lon": None}, unit_registry=registry())
@@ -265,7 +266,7 @@ def test_urls_are_refused():
 
 
 def test_work_without_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("xstsr.store.available_bytes", lambda: 1000)
+    monkeypatch.setattr("xstsr.storage.store.available_bytes", lambda: 1000)
     with pytest.raises(PlanError, match=r"one window takes .* KiB .* larger workers"):
         to_zarr(rain(), tmp_path / "a.zarr", 2, **LINEAR)
     assert list(tmp_path.iterdir()) == []
@@ -273,7 +274,7 @@ def test_work_without_memory_is_refused(tmp_path, monkeypatch):
 
 def test_small_disk_is_told(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr("xstsr.store.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("xstsr.storage.store.shutil.disk_usage", lambda path: usage)
     with pytest.warns(CostWarning, match=r"1e\+03 B are free on the disk"):
         to_zarr(rain(), tmp_path / "a.zarr", 2, **LINEAR)
 
@@ -471,7 +472,7 @@ def test_error_in_the_data_leaves_what_was_written(tmp_path):
 
 def stopped(target: Path, monkeypatch, at: int) -> Journal:
     """A run that was stopped after some blocks."""
-    write = blockwriter.write_block
+    write = writer.write_block
     count = 0
 
     def fail(*task):
@@ -482,7 +483,7 @@ def stopped(target: Path, monkeypatch, at: int) -> Journal:
         write(*task)
 
     with monkeypatch.context() as patch, dask.config.set(scheduler="synchronous"):
-        patch.setattr(blockwriter, "write_block", fail)
+        patch.setattr(writer, "write_block", fail)
         with pytest.raises(StoppedError, match="enough"):
             to_zarr(rain(), target, *FACTORS, **CALL)
     return Journal.beside(target)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from tests.test_training import CONFIG, DRAW, event, field
+from tests.training.test_fit import CONFIG, DRAW, event, field
 from xstsr.diffusion.checkpoint import load_model, read_header
 from xstsr.errors import XstsrError
-from xstsr.training import devices as door
+from xstsr.training import fabric as door
 from xstsr.training import train
-from xstsr.training.devices import launch, open_fabric
 from xstsr.training.events import decode, read_events
+from xstsr.training.fabric import launch, open_fabric
 from xstsr.training.loop import Run
 from xstsr.training.losses import mean_loss, residual_loss
 from xstsr.training.patches import draw_batch

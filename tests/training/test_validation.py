@@ -10,12 +10,12 @@ import torch
 from scoringrules import crps_ensemble
 
 from tests.models import tiny_model
-from tests.test_training import CONFIG, DRAW, event, field
-from xstsr import baselines
-from xstsr.conserve import conserve
+from tests.training.test_fit import CONFIG, DRAW, event, field
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.conservation.constraint import conserve
 from xstsr.diffusion.checkpoint import fingerprint, load_model, read_header
 from xstsr.errors import CheckpointError, DataError
-from xstsr.meaning import AssumptionWarning
+from xstsr.methods import baselines
 from xstsr.training import train
 from xstsr.training.events import Event, decode, encode
 from xstsr.training.loop import Run

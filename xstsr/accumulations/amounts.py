@@ -20,16 +20,21 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr import cell_methods as cm
-from xstsr import cf
-from xstsr.cf_coords import clean
-from xstsr.cf_write import complete, grid_mapping_names, grid_mapping_of
+from xstsr.accumulations.restarts import Series, read_series
+from xstsr.cf import cell_methods as cm
+from xstsr.cf.coords import clean, dequantify, requantify
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.read import check_field
+from xstsr.cf.times import encoding_units, from_micros
+from xstsr.cf.units import is_readable, per_second, to_mm
+from xstsr.cf.write import (
+    complete,
+    extend_history,
+    grid_mapping_names,
+    grid_mapping_of,
+)
 from xstsr.errors import CFError, DataError, UnitError
 from xstsr.increments import Jitter, increments
-from xstsr.meaning import AssumptionWarning
-from xstsr.restarts import Series, read_series
-from xstsr.times import encoding_units, from_micros
-from xstsr.units import is_readable, per_second, to_mm
 
 Array = NDArray[Any]
 
@@ -167,8 +172,8 @@ def _deaccumulate(
     rate: bool,
     signed: bool,
 ) -> tuple[xr.DataArray, Series]:
-    cf.check_field(da)
-    plain, pint_units = cf.strip(da)
+    check_field(da)
+    plain, pint_units = dequantify(da)
     rounding = None if signed else Jitter(_checked(jitter), _little(plain))
     series = read_series(plain, resets, rounding)
     if series.edges.size < 2:
@@ -184,7 +189,7 @@ def _deaccumulate(
     out = _label(plain, amounts, series, rate)
     if rate and pint_units is not None:
         pint_units = pint_units / pint_units._REGISTRY.second
-    return cf.wrap(out, pint_units), series
+    return requantify(out, pint_units), series
 
 
 def _checked(jitter: object) -> float | None:
@@ -269,7 +274,7 @@ def _label(
     coords[dim] = xr.Variable(dim, values, attrs, encoding)
     out = xr.DataArray(amounts, coords, name=plain.name, attrs=_attrs(plain, rate))
     settings = {"operation": "deaccumulate", "resets": series.told, "rate": rate}
-    out.attrs["history"] = cf.history(plain.attrs.get("history"), settings)
+    out.attrs["history"] = extend_history(plain.attrs.get("history"), settings)
     if "grid_mapping" in plain.encoding:
         out.encoding["grid_mapping"] = plain.encoding["grid_mapping"]
     return out

@@ -11,12 +11,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr.cf_coords import eager
+from xstsr.cf.coords import eager
+from xstsr.cf.meaning import HOUR, AssumptionWarning
+from xstsr.cf.times import check_increasing, is_time, to_micros
+from xstsr.cf.units import hours_per, is_readable
 from xstsr.errors import CFError, DataError, UnitError
 from xstsr.increments import Jitter, find_restarts, restarts_at, restarts_every
-from xstsr.meaning import HOUR, AssumptionWarning
-from xstsr.times import check_increasing, is_time, to_micros
-from xstsr.units import hours_per, is_readable
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
@@ -38,7 +38,7 @@ class Series:
     labels: Micros
     """Ends of the steps, shape (T,)."""
     calendar: str | None
-    """As in `xstsr.times`."""
+    """As in `xstsr.cf.times`."""
     begins: Bools
     """Whether a step began with a restart, shape (T,)."""
     first: int
@@ -70,7 +70,7 @@ def read_series(
     plain : DataArray
         Sums at the end of each step, without pint units.
     resets : str, sequence of times or None
-        As in `xstsr.accumulations.deaccumulate`.
+        As in `xstsr.accumulations.amounts.deaccumulate`.
     rounding : Jitter or None
         What is no restart; None for sums that may fall.
 
@@ -81,7 +81,7 @@ def read_series(
     Raises
     ------
     CFError, DataError
-        As in `xstsr.accumulations.deaccumulate`.
+        As in `xstsr.accumulations.amounts.deaccumulate`.
     """
     lead = _lead_dim(plain)
     if lead is None:

@@ -13,10 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstsr.cf.times import is_time
+from xstsr.cf.units import metres_per
 from xstsr.errors import CFError, GridError, UnitError
-from xstsr.grid import Geometry, edges_from_centers, edges_from_parts, tidy
-from xstsr.times import is_time
-from xstsr.units import metres_per
+from xstsr.geometry.cells import Geometry, edges_from_centers, edges_from_parts, tidy
 
 Role = Literal["T", "Y", "X"]
 Array = NDArray[Any]

@@ -13,11 +13,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr.cf_axes import aux_role, rounding
-from xstsr.cf_kind import spelt
+from xstsr.cf.axes import aux_role, rounding
+from xstsr.cf.meaning import Meaning
+from xstsr.cf.quantity import normalise_standard_name
+from xstsr.cf.times import encoding_units, from_micros, infer_edges, to_micros
+from xstsr.cf.units import registry
 from xstsr.errors import CFError, GridError
 from xstsr.factors import Space, sides
-from xstsr.grid import (
+from xstsr.geometry.cells import (
     Label,
     centers,
     coarsen_2d,
@@ -26,9 +29,6 @@ from xstsr.grid import (
     refine_edges,
     tidy,
 )
-from xstsr.meaning import Meaning
-from xstsr.times import encoding_units, from_micros, infer_edges, to_micros
-from xstsr.units import registry
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -249,7 +249,7 @@ def clean(variable: xr.Variable) -> xr.Variable:
         if k not in _STALE and (not k.startswith("GRIB_") or k in _GRIB_KEPT)
     }
     if "standard_name" in attrs:
-        attrs["standard_name"] = spelt(str(attrs["standard_name"]))
+        attrs["standard_name"] = normalise_standard_name(str(attrs["standard_name"]))
     if attrs.get("standard_name") == "unknown":  # what cfgrib writes for none
         del attrs["standard_name"]
     clean = variable.copy(deep=False)
@@ -257,7 +257,7 @@ def clean(variable: xr.Variable) -> xr.Variable:
     return clean
 
 
-def strip(da: xr.DataArray) -> tuple[xr.DataArray, Any]:
+def dequantify(da: xr.DataArray) -> tuple[xr.DataArray, Any]:
     """Turn a pint-quantified DataArray into a plain one with a units attribute.
 
     Parameters
@@ -268,7 +268,7 @@ def strip(da: xr.DataArray) -> tuple[xr.DataArray, Any]:
     Returns
     -------
     tuple of DataArray and pint unit
-        The plain field and its unit, None if it was plain already; see `wrap`.
+        The plain field and its unit, None if it was plain already; see `requantify`.
     """
     data: Any = da.variable._data
     if not hasattr(data, "_REGISTRY"):
@@ -281,8 +281,8 @@ def strip(da: xr.DataArray) -> tuple[xr.DataArray, Any]:
     return plain.assign_attrs(units=text), data.units
 
 
-def wrap(da: xr.DataArray, pint_units: object) -> xr.DataArray:
-    """Quantify a plain DataArray again: the inverse of `strip`.
+def requantify(da: xr.DataArray, pint_units: object) -> xr.DataArray:
+    """Quantify a plain DataArray again: the inverse of `dequantify`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """`Meaning`: what the metadata of one coarse field mean, as plain values.
 
-`xstsr.cf.read` builds it, the pipeline computes with it and `xstsr.cf_write` turns
+`xstsr.cf.read` builds it, the pipeline computes with it and `xstsr.cf.write` turns
 arrays back into labelled fields with it. Here are only the quantities that follow from
 it by arithmetic: step lengths, areas, spacing, factors to mm h-1.
 """
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xstsr.cell_methods import CellMethod
+from xstsr.cf.cell_methods import CellMethod
+from xstsr.cf.units import to_mm, to_mm_per_hour
 from xstsr.errors import CFError
 from xstsr.factors import Space, sides
-from xstsr.globe import globe_of
-from xstsr.grid import (
+from xstsr.geometry.cells import (
     EARTH_RADIUS_M,
     Geometry,
     Label,
@@ -26,7 +26,7 @@ from xstsr.grid import (
     refine_edges,
     spacing_km,
 )
-from xstsr.units import to_mm, to_mm_per_hour
+from xstsr.geometry.globe import globe_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,11 +60,11 @@ class AssumptionWarning(UserWarning):
     >>> rain = xstsr.open_demo().rainfall_amount
     >>> rain.attrs = {"units": "mm h-1", "standard_name": "rainfall_rate"}
     >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", xstsr.meaning.AssumptionWarning)
+    ...     warnings.simplefilter("error", xstsr.cf.meaning.AssumptionWarning)
     ...     rain.stsr.upscale(2, method="nearest")
     Traceback (most recent call last):
         ...
-    xstsr.meaning.AssumptionWarning: 'rainfall_amount' has no cell_methods in time; ...
+    xstsr.cf.meaning.AssumptionWarning: 'rainfall_amount' has no cell_methods ...
     """
 
 

@@ -22,10 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from xstsr.cell_methods import CellMethod, is_climatological, method_of, parse
+from xstsr.cf.cell_methods import CellMethod, is_climatological, method_of, parse
+from xstsr.cf.units import classify_units, is_readable
 from xstsr.errors import CFError, UnitError
-from xstsr.grid import Label
-from xstsr.units import classify_units, is_readable
+from xstsr.geometry.cells import Label
 
 Kind = Literal["rate", "amount", "state"]
 
@@ -269,13 +269,15 @@ def _units(name: str | None, attrs: Mapping[str, Any]) -> tuple[str, tuple[str, 
     return alias.units, (note,)
 
 
-def spelt(standard_name: str) -> str:
+def normalise_standard_name(standard_name: str) -> str:
     """Spell a standard name as CF does; CHIRPS has blanks in it.
 
     Examples
     --------
-    >>> spelt("convective precipitation rate"), spelt("air_temperature standard_error")
-    ('convective_precipitation_rate', 'air_temperature standard_error')
+    >>> normalise_standard_name("convective precipitation rate")
+    'convective_precipitation_rate'
+    >>> normalise_standard_name("air_temperature standard_error")
+    'air_temperature standard_error'
     """
     words = standard_name.split()
     # a blank stands before a modifier (CF-1.11, appendix C), and nowhere else
@@ -284,7 +286,7 @@ def spelt(standard_name: str) -> str:
 
 def _standard_name(attrs: Mapping[str, Any]) -> str:
     # cfgrib writes "unknown" where GRIB has no standard name
-    text = spelt(str(attrs.get("standard_name", "")))
+    text = normalise_standard_name(str(attrs.get("standard_name", "")))
     return "" if text == "unknown" else text
 
 

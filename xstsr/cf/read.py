@@ -1,11 +1,11 @@
 """CF metadata in and out: read what a field means, label a refined field.
 
-``read`` turns a DataArray into a `Meaning` or says why it cannot; ``relabel``,
-``relabel_coarse`` and ``dataset`` (in `xstsr.cf_write`) go back from arrays to labelled
+`read_meaning` turns a DataArray into a `Meaning` or says why it cannot; `relabel`,
+`relabel_coarse` and `to_dataset` in `xstsr.cf.write` go back from arrays to labelled
 fields. Values are never touched here, and nothing lazy is computed but coordinates.
 
-How labels without bounds are read is in `xstsr.times`; what kind of quantity a field
-is, in `xstsr.cf_kind`; which dimension is which, in `xstsr.cf_axes`.
+How labels without bounds are read is in `xstsr.cf.times`; what kind of quantity a field
+is, in `xstsr.cf.quantity`; which dimension is which, in `xstsr.cf.axes`.
 """
 
 import sys
@@ -18,40 +18,24 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr.cell_methods import axis_names
-from xstsr.cf_axes import Axes, bounds_name, find_axes, space_edges
-from xstsr.cf_coords import coarsened, eager, strip, wrap
-from xstsr.cf_kind import Quantity, classify, known_label
-from xstsr.cf_write import dataset, grid_mapping_of, history, relabel, relabel_coarse
-from xstsr.errors import CFError, DataError, GridError
-from xstsr.factors import Space, space_of
-from xstsr.grid import LABELS, Label
-from xstsr.meaning import HOUR, AssumptionWarning, Meaning
-from xstsr.times import (
+from xstsr.cf.axes import Axes, bounds_name, find_axes, space_edges
+from xstsr.cf.cell_methods import axis_names
+from xstsr.cf.coords import dequantify, eager
+from xstsr.cf.meaning import HOUR, AssumptionWarning, Meaning
+from xstsr.cf.quantity import Quantity, classify, known_label
+from xstsr.cf.times import (
     check_calendars,
     check_increasing,
     edges_from_bounds,
     infer_edges,
     to_micros,
 )
-
-__all__ = [
-    "AssumptionWarning",
-    "Meaning",
-    "area",
-    "bounds_of",
-    "check_field",
-    "coarsened",
-    "dataset",
-    "factors_between",
-    "history",
-    "length",
-    "read",
-    "relabel",
-    "relabel_coarse",
-    "strip",
-    "wrap",
-]
+from xstsr.cf.write import (
+    grid_mapping_of,
+)
+from xstsr.errors import CFError, DataError, GridError
+from xstsr.factors import Space, space_of
+from xstsr.geometry.cells import LABELS, Label
 
 Array = NDArray[Any]
 
@@ -63,7 +47,7 @@ class _Notes(NamedTuple):
     inferred: tuple[str, ...] = ()
 
 
-def read(
+def read_meaning(
     da: xr.DataArray,
     *,
     cell_methods: str | None = None,
@@ -80,7 +64,7 @@ def read(
         Overrides the attribute: "time: mean", "time: sum" or "time: point".
     label : {"left", "mid", "right", "infer"}, optional
         Which part of a step its label is. By default the bounds tell, else the rules
-        of `xstsr.times`: "mid" for hours labelled at 00:30, "left" at 00:00.
+        of `xstsr.cf.times`: "mid" for hours labelled at 00:30, "left" at 00:00.
     bounds : mapping of str to ndarray, shape (N, 2), optional
         Cell bounds by coordinate name (see `bounds_of`); a DataArray cannot carry them.
 
@@ -102,7 +86,7 @@ def read(
     """
     side = _check_label(label)
     check_field(da)
-    da, pint_units = strip(da)
+    da, pint_units = dequantify(da)
     axes = find_axes(da)
     _refuse_climatology(da, axes.time)
     quantity = _classify(da, axes, cell_methods)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from xstsr import cards, cf
+from xstsr import display
+from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.read import bounds_of, read_meaning
+from xstsr.cf.times import from_micros
 from xstsr.errors import XstsrError
-from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.memory import readable
-from xstsr.times import from_micros
 
 EXAMPLES = ((5, 3, 1), (10, 3, 1), (10, 3, 16))  # s, t, realizations
 _KINDS = {"rate": "rate of water", "amount": "amount of water in each step"}
@@ -37,10 +38,10 @@ class Portrait:
     lines: Rows
 
     def __repr__(self) -> str:
-        return cards.text(self.title, self.lines)
+        return display.text(self.title, self.lines)
 
     def _repr_html_(self) -> str:
-        return cards.html(self.title, self.lines)
+        return display.html(self.title, self.lines)
 
 
 def of_field(da: xr.DataArray) -> Portrait:
@@ -80,7 +81,7 @@ def of_dataset(ds: xr.Dataset) -> Portrait:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", AssumptionWarning)
-                meaning = cf.read(da, bounds=cf.bounds_of(ds, str(name)))
+                meaning = read_meaning(da, bounds=bounds_of(ds, str(name)))
         except XstsrError as error:
             lines.append((str(name), f"cannot be refined: {error}"))
         else:
@@ -98,7 +99,7 @@ def _read(da: xr.DataArray) -> Meaning:
     """Read a meaning; its assumptions are shown, and need not be told as well."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)
-        return cf.read(da)
+        return read_meaning(da)
 
 
 def _understood(da: xr.DataArray, meaning: Meaning) -> Rows:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstsr.errors import CFError
-from xstsr.grid import (
+from xstsr.geometry.cells import (
     LABELS,
     Label,
     centers,

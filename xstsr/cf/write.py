@@ -17,15 +17,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr import cell_methods as cm
-from xstsr.cf_axes import aux_role, bounds_name
-from xstsr.cf_coords import clean, coarsened, eager, refined, wrap
+from xstsr.cf import cell_methods as cm
+from xstsr.cf.axes import aux_role, bounds_name
+from xstsr.cf.coords import clean, coarsened, eager, refined, requantify
+from xstsr.cf.meaning import Meaning
+from xstsr.cf.times import encoding_units, from_micros, is_time, to_micros
 from xstsr.errors import CFError, GridError
 from xstsr.factors import Space, in_words, sides
-from xstsr.grid import refine_edges
-from xstsr.meaning import Meaning
+from xstsr.geometry.cells import refine_edges
 from xstsr.outlines import corners_from_centers
-from xstsr.times import encoding_units, from_micros, is_time, to_micros
 
 Array = NDArray[Any]
 Provenance = Mapping[str, Any]
@@ -154,7 +154,7 @@ def _assemble(
     if "grid_mapping" not in attrs and mapping and set(mapping) <= set(coords):
         # where decode_coords="all" keeps it, so that xarray lists no crs as coordinate
         out.encoding["grid_mapping"] = target.grid_mapping
-    return wrap(out, target.pint_units)
+    return requantify(out, target.pint_units)
 
 
 def _realization_coord(realizations: Sequence[int]) -> xr.Variable:
@@ -178,7 +178,7 @@ def _attrs(
         attrs.pop("grid_mapping", None)  # dangling: ds["pr"] leaves the variable behind
     settings = {k: v for k, v in settings.items() if v is not None}
     version = str(settings.get("version") or _version())
-    attrs["history"] = history(attrs.get("history"), settings)
+    attrs["history"] = extend_history(attrs.get("history"), settings)
     told = {k: v for k, v in settings.items() if k not in ("operation", "version")}
     attrs |= {f"xstsr_{key}": _plain(value) for key, value in told.items()}
     attrs["xstsr_version"] = version
@@ -187,7 +187,7 @@ def _attrs(
     return attrs
 
 
-def history(before: str | None, settings: Provenance) -> str:
+def extend_history(before: str | None, settings: Provenance) -> str:
     """Add a line to a ``history`` attribute.
 
     Parameters
@@ -267,7 +267,7 @@ def grid_mapping_names(text: str | None) -> list[str]:
     return [word[:-1] for word in text.split() if word.endswith(":")]
 
 
-def dataset(
+def to_dataset(
     fine_da: xr.DataArray, ds_in: xr.Dataset, meaning: Meaning, s: Space, t: int
 ) -> xr.Dataset:
     """Complete a labelled field to a Dataset that is self-contained in CF terms.

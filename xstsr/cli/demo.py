@@ -13,16 +13,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr import cf
+from xstsr.cf.meaning import Meaning
+from xstsr.cf.read import bounds_of, read_meaning
+from xstsr.cf.write import to_dataset
+from xstsr.conservation.balance import check, coarsen
+from xstsr.conservation.receipt import Receipt
 from xstsr.data import open_demo
 from xstsr.errors import DataError
 from xstsr.files import open_variable, write
-from xstsr.meaning import Meaning
 from xstsr.pipeline import Method, upscale
 from xstsr.plot import PlotError, side_by_side
-from xstsr.receipt import Receipt
-from xstsr.verify import fair_crps
-from xstsr.water import check, coarsen
+from xstsr.verification.scores import fair_crps
 
 __all__ = ["Choices", "Trial", "compute", "report", "run", "scores"]
 
@@ -63,7 +64,7 @@ class Trial:
 
     def meaning(self, field: xr.DataArray) -> Meaning:
         """Read what one of the fields means."""
-        return cf.read(field, label=self.label)
+        return read_meaning(field, label=self.label)
 
     def rates(self, field: xr.DataArray) -> xr.DataArray:
         """Turn rain into mm h-1; other quantities stay as they are."""
@@ -79,7 +80,7 @@ class Trial:
     def dataset(self, source: xr.Dataset) -> xr.Dataset:
         """Complete the fine field with bounds, areas and the grid mapping."""
         s, t = self.choices.s * self.choices.beyond, self.choices.t
-        return cf.dataset(self.fine, source, self.meaning(self.coarse), s, t)
+        return to_dataset(self.fine, source, self.meaning(self.coarse), s, t)
 
 
 def run(
@@ -153,7 +154,7 @@ def compute(dataset: xr.Dataset, name: str, choices: Choices) -> Trial:
     ------
     DataError : other dims than three, or less than one coarse cell.
     """
-    meaning = cf.read(dataset[name], bounds=cf.bounds_of(dataset, name))
+    meaning = read_meaning(dataset[name], bounds=bounds_of(dataset, name))
     label = meaning.time_label
     truth = _cropped(dataset[name], meaning, choices).load()
     coarse = coarsen(truth, choices.s, choices.t, label=label)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from typing import Any
 
-from xstsr import cards
+from xstsr import display
 
 __all__ = ["ModelCard", "model_card", "models", "survey"]
 
@@ -114,10 +114,10 @@ class ModelCard:
         return [(str(key), _words(value)) for key, value in self.facts.items()]
 
     def __repr__(self) -> str:
-        return cards.text(f"Model card of {self.name!r}", self.lines)
+        return display.text(f"Model card of {self.name!r}", self.lines)
 
     def _repr_html_(self) -> str:
-        return cards.html(f"Model card of {self.name}", self.lines)
+        return display.html(f"Model card of {self.name}", self.lines)
 
 
 def model_card(name: str | PathLike[str] = "default") -> ModelCard:

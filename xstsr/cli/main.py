@@ -6,7 +6,6 @@ was stopped and can be gone on with (``--resume``), 1 for the rest.
 """
 
 import json
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from xstsr.console import Log
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cli.console import Log
 from xstsr.errors import StoppedError, XstsrError
 from xstsr.factors import parse_space
-from xstsr.meaning import AssumptionWarning
 from xstsr.methods import METHODS, STOCHASTIC
 from xstsr.parameters import find_files, read_chunks, set_form
 from xstsr.pipeline import Method
@@ -25,7 +24,7 @@ from xstsr.pipeline import Method
 if TYPE_CHECKING:
     import xarray as xr
 
-    from xstsr.preview import Preview
+    from xstsr.planning.preview import Preview
 
 BAD, STOPPED = 2, 3  # exit status
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -188,7 +187,7 @@ def demo(
     Without SOURCE: radar rain over Gothenburg, from 2 km and 5 min to 10 km and 15 min
     and on to 1 km and 5 min. With SOURCE: your own fine field, back to its own grid.
     """
-    from xstsr.demo import Choices, run
+    from xstsr.cli.demo import Choices, run
 
     # the radar's cells are halved as well, to show detail that the radar does not see
     beyond = 2 if source is None else 1
@@ -252,8 +251,8 @@ def upscale(
     for one, other in (("--workers", "--scheduler"), ("--resume", "--overwrite")):
         if all(click.get_current_context().params[o.strip("-")] for o in (one, other)):
             raise click.UsageError(f"{one} and {other} exclude each other: choose one.")
-    from xstsr.batch import refine_into
-    from xstsr.cluster import cluster
+    from xstsr.cli.batch import refine_into
+    from xstsr.execution.cluster import cluster
     from xstsr.files import check_target, open_files, refuse_source
 
     refuse_source(target, sources)
@@ -326,8 +325,8 @@ def evaluate(
     Each of SOURCES is an event; its wettest fully covered boxes are judged. The report
     says at which factors to trust the model, by a stated rule, and shows why.
     """
-    from xstsr import report as trust
-    from xstsr.evaluation import Protocol, parse_factors, write_table
+    from xstsr.evaluation import report as trust
+    from xstsr.evaluation.protocol import Protocol, parse_factors, write_table
     from xstsr.files import open_variable
 
     trust.check_targets(report)
@@ -407,7 +406,7 @@ def train(
 @_json
 def models(as_json: bool) -> None:
     """List the bundled models with their model cards."""
-    from xstsr.inventory import models as describe
+    from xstsr.cli.doctor import models as describe
 
     rows = describe()
     if as_json:
@@ -425,7 +424,7 @@ def models(as_json: bool) -> None:
 @_json
 def doctor(as_json: bool) -> None:
     """Print versions, devices, regridding and models, for bug reports."""
-    from xstsr.inventory import survey
+    from xstsr.cli.doctor import survey
 
     found = survey()
     if as_json:
@@ -435,7 +434,3 @@ def doctor(as_json: bool) -> None:
         click.echo(section)
         for key, value in rows.items():
             click.echo(f"  {key:18}{'-' if value is None else value}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

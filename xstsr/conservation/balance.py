@@ -13,16 +13,18 @@ from importlib.metadata import version
 import numpy as np
 import xarray as xr
 
-from xstsr import cf
-from xstsr.blocks import block_mean
-from xstsr.conserve import conserve as conserve_blocks
+from xstsr.cf.coords import coarsened, dequantify, requantify
+from xstsr.cf.meaning import AssumptionWarning, Constraint, Meaning
+from xstsr.cf.read import bounds_of, factors_between, read_meaning
+from xstsr.cf.write import extend_history, relabel_coarse, to_dataset
+from xstsr.conservation.blocks import block_mean
+from xstsr.conservation.constraint import conserve as conserve_blocks
+from xstsr.conservation.receipt import Receipt, depth_of_unit
 from xstsr.errors import XstsrError
+from xstsr.execution.run import map_blocks, map_pairs
 from xstsr.factors import Space, in_words, read_factor, space_of
-from xstsr.grid import side_lengths
-from xstsr.lazy import map_blocks, map_pairs
-from xstsr.meaning import AssumptionWarning, Constraint, Meaning
-from xstsr.points import between
-from xstsr.receipt import Receipt, depth_of_unit
+from xstsr.geometry.cells import side_lengths
+from xstsr.points import interpolate_instants
 
 Array = np.ndarray
 
@@ -93,23 +95,23 @@ def coarsen_dataset(
     Dataset
         The variable with bounds, cell areas and grid mapping of the coarse grid.
     """
-    bounds = cf.bounds_of(ds, name)
+    bounds = bounds_of(ds, name)
     meaning = _read(ds[name], cell_methods, label, bounds)
     coarse = _coarsen(ds[name], meaning, s, t)
-    return cf.dataset(coarse, ds, cf.coarsened(meaning, s, t), 1, 1)
+    return to_dataset(coarse, ds, coarsened(meaning, s, t), 1, 1)
 
 
 def _coarsen(da: xr.DataArray, meaning: Meaning, s: Space, t: int) -> xr.DataArray:
     """Average a field whose meaning is known."""
     factor = read_factor(s, t)
     t, s = factor[0], space_of(factor)
-    cf.coarsened(meaning, s, t)  # refuses factors that do not divide
-    plain, _ = cf.strip(da)
+    coarsened(meaning, s, t)  # refuses factors that do not divide
+    plain, _ = dequantify(da)
     plain = plain.transpose(*meaning.extra_dims, *meaning.core_dims)
     is_amount = meaning.kind == "amount"
     average = _Average(_Sides.of(meaning, equal_steps=is_amount), factor, is_amount)
     data = map_blocks(average, plain.data, factor)
-    return cf.relabel_coarse(
+    return relabel_coarse(
         data,
         meaning,
         s,
@@ -174,7 +176,7 @@ def conserve_dataset(
     Dataset
         `fine` with the variable renewed.
     """
-    bounds = cf.bounds_of(fine, name), cf.bounds_of(coarse, name)
+    bounds = bounds_of(fine, name), bounds_of(coarse, name)
     pair = _Pair.read(fine[name], coarse[name], cell_methods, label, *bounds)
     return fine.assign({name: _conserve(pair)})
 
@@ -196,8 +198,8 @@ def _conserve(pair: "_Pair") -> xr.DataArray:
         "t": pair.factor[0],
         "version": version("xstsr"),
     }
-    out.attrs["history"] = cf.history(out.attrs.get("history"), settings)
-    return cf.wrap(out.transpose(*pair.fine.dims), pair.fine.pint_units)
+    out.attrs["history"] = extend_history(out.attrs.get("history"), settings)
+    return requantify(out.transpose(*pair.fine.dims), pair.fine.pint_units)
 
 
 def check(
@@ -254,7 +256,7 @@ def check_dataset(
     Receipt
         With the cells that the bounds of both tell, as on a Gaussian grid.
     """
-    bounds = cf.bounds_of(fine, name), cf.bounds_of(coarse, name)
+    bounds = bounds_of(fine, name), bounds_of(coarse, name)
     return _check(_Pair.read(fine[name], coarse[name], cell_methods, label, *bounds))
 
 
@@ -376,7 +378,7 @@ class _Pair:
         )
         coarse, known = _at_the_times_of(meanings[0], coarse, meanings[1])
         meanings = meanings[0], known
-        s, t = cf.factors_between(*meanings)
+        s, t = factors_between(*meanings)
         # rates and amounts are compared in mm h-1, states in their own unit
         kinds = {m.units if m.kind == "state" else m.kind for m in meanings}
         if len(kinds) > 1 or meanings[1].extra_dims:
@@ -388,10 +390,10 @@ class _Pair:
                 "one unit, and the coarse one may have time, y and x alone. Select one "
                 "field."
             )
-        plain = cf.strip(fine)[0].transpose(
+        plain = dequantify(fine)[0].transpose(
             *meanings[0].extra_dims, *meanings[0].core_dims
         )
-        coarse_plain = cf.strip(coarse)[0].transpose(*meanings[1].core_dims)
+        coarse_plain = dequantify(coarse)[0].transpose(*meanings[1].core_dims)
         return cls(plain, coarse_plain, *meanings, read_factor(s, t))
 
     def fine_values(self) -> Array:
@@ -416,7 +418,7 @@ def _at_the_times_of(
     t = round(known.step_minutes / fine.step_minutes)
     if not (known.point and fine.point and t > 1):
         return coarse, known
-    return between(coarse, known, t)
+    return interpolate_instants(coarse, known, t)
 
 
 def _read(
@@ -428,4 +430,4 @@ def _read(
     """Read a meaning; its assumptions were told when the field was first read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)
-        return cf.read(da, cell_methods=cell_methods, label=label, bounds=bounds)
+        return read_meaning(da, cell_methods=cell_methods, label=label, bounds=bounds)

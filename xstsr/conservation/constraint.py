@@ -23,7 +23,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
-from xstsr.blocks import (
+from xstsr.conservation.blocks import (
     Array,
     Factor,
     block_mean,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xstsr import cards
-from xstsr.meaning import Meaning
+from xstsr import display
+from xstsr.cf.meaning import Meaning
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +94,10 @@ class Receipt:
         return coarse, coarse + float(gained.mean())
 
     def __repr__(self) -> str:
-        return cards.text(f"Mass receipt of {self.meaning.name!r}", self.lines)
+        return display.text(f"Mass receipt of {self.meaning.name!r}", self.lines)
 
     def _repr_html_(self) -> str:
-        return cards.html(f"Mass receipt of {self.meaning.name}", self.lines)
+        return display.html(f"Mass receipt of {self.meaning.name}", self.lines)
 
 
 def made_by(attrs: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xstsr.globe import Globe
+from xstsr.geometry.globe import Globe
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio and sqrt(3) - 1, as in the paper

@@ -12,7 +12,8 @@ from io import BytesIO
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from xstsr.observer import Seen
+from xstsr.evaluation.recorder import Seen
+from xstsr.evaluation.verdict import Verdict
 from xstsr.plot.style import WIDTH
 from xstsr.plot.summary import (
     curve_figures,
@@ -21,7 +22,6 @@ from xstsr.plot.summary import (
     text_figure,
 )
 from xstsr.plot.summary import png as png_of
-from xstsr.trust import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

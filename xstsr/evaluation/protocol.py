@@ -1,7 +1,7 @@
 r"""Evaluation on known fine fields: coarsen, upscale, score, compare.
 
 The fine field is the truth; its own block means are the input. Every method is given
-the same input and scored by the same rules (`xstsr.verify`), in mm h-1 for rain.
+the same input and scored by the same rules (`xstsr.verification`), in mm h-1 for rain.
 `boxes` finds, by a fixed rule, the wettest places that radar covers fully.
 """
 
@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xstsr import cf
+from xstsr.cf.coords import dequantify
+from xstsr.cf.meaning import Meaning
+from xstsr.cf.read import read_meaning
+from xstsr.conservation.balance import coarsen
 from xstsr.errors import DataError, FactorError
 from xstsr.factors import (
     Factor,
@@ -27,13 +30,11 @@ from xstsr.factors import (
     sides,
     space_of,
 )
-from xstsr.known import Known
-from xstsr.meaning import Meaning
 from xstsr.methods import NEURAL, STOCHASTIC
+from xstsr.methods.recipe import Recipe
 from xstsr.pipeline import upscale
-from xstsr.recipe import Recipe
-from xstsr.verify import score_table
-from xstsr.water import coarsen
+from xstsr.planning.predictors import Known
+from xstsr.verification.scores import score_table
 
 Array = np.ndarray
 Say = Callable[[str], object]
@@ -95,7 +96,7 @@ class Protocol:
     given: Known | None = None
 
 
-def evaluate(
+def score_methods(
     da: xr.DataArray,
     s: Space,
     t: int = 1,
@@ -130,14 +131,14 @@ def evaluate(
     factor = read_factor(s, t)
     da = _trimmed(da, factor).load()
     coarse = coarsen(da, s, t)
-    meaning = cf.read(da)
+    meaning = read_meaning(da)
     truth = _rates(da, meaning)
-    given = _rates(coarse, cf.read(coarse))
+    given = _rates(coarse, read_meaning(coarse))
     weights = meaning.step_hours()[:, None, None] * meaning.area()
     rows = []
     for method in protocol.methods:
         fine = upscale(coarse, s, t, **_options(protocol, method))
-        ensemble = _rates(fine, cf.read(fine)).reshape(-1, *truth.shape)
+        ensemble = _rates(fine, read_meaning(fine)).reshape(-1, *truth.shape)
         rows.append(score_table(ensemble, truth, given, factor, weights))
         if watch is not None:
             watch(method, fine, coarse, da)
@@ -177,7 +178,7 @@ def boxes(da: xr.DataArray, s: Space, t: int, protocol: Protocol) -> list[xr.Dat
     protocol : Protocol
         Size and number of the boxes.
     """
-    meaning = cf.read(da)
+    meaning = read_meaning(da)
     time, y, x = meaning.core_dims
     da = da.transpose(time, y, x)
     _trimmed(da, read_factor(s, t))  # refuses what is too small
@@ -214,7 +215,7 @@ def boxes(da: xr.DataArray, s: Space, t: int, protocol: Protocol) -> list[xr.Dat
     return found
 
 
-def evaluate_events(
+def score_events(
     events: Iterable[tuple[str, xr.DataArray]],
     factors: Sequence[tuple[Space, int]],
     protocol: Protocol,
@@ -234,7 +235,7 @@ def evaluate_events(
     say : callable
         Takes a line per event and factor.
     watch : callable, optional
-        Takes an event and its factors and gives what watches a box; see `evaluate`.
+        Takes an event and its factors and gives what watches a box.
 
     Returns
     -------
@@ -247,7 +248,7 @@ def evaluate_events(
         for s, t in factors:
             watcher = watch(name, s, t) if watch else None
             scored = [
-                evaluate(box, s, t, protocol=protocol, watch=watcher)
+                score_methods(box, s, t, protocol=protocol, watch=watcher)
                 for box in boxes(da, s, t, protocol)
             ]
             mean = xr.concat(scored, "box").mean("box")
@@ -275,7 +276,7 @@ def ratios(
     Parameters
     ----------
     scores : Dataset
-        From `evaluate_events`.
+        From `score_events`.
     over : sequence of str
         The baselines to choose the best of, for each event and factor.
     score, method : str
@@ -353,7 +354,7 @@ def write_table(scores: xr.Dataset, path: Path | None) -> str:
     Parameters
     ----------
     scores : Dataset
-        From `evaluate_events`.
+        From `score_events`.
     path : Path, optional
         ``*.md``, ``*.csv`` or ``*.nc``.
 
@@ -408,7 +409,7 @@ def _rows(scores: xr.Dataset) -> list[dict[str, str | float]]:
 
 def _trimmed(da: xr.DataArray, factor: Factor) -> xr.DataArray:
     """Cut a field to whole coarse cells."""
-    meaning = cf.read(da)
+    meaning = read_meaning(da)
     dims = meaning.core_dims
     sizes = {d: da.sizes[d] // n * n for d, n in zip(dims, factor, strict=True)}
     if any(sizes[d] < 2 * n for d, n in zip(dims, factor, strict=True)):
@@ -422,7 +423,7 @@ def _trimmed(da: xr.DataArray, factor: Factor) -> xr.DataArray:
 
 def _rates(da: xr.DataArray, meaning: Meaning) -> Array:
     """Values in mm h-1 (states in their own units), further dimensions first."""
-    plain, _ = cf.strip(da)
+    plain, _ = dequantify(da)
     plain = plain.transpose(*meaning.extra_dims, *meaning.core_dims)
     return np.asarray(plain.values * meaning.rate_factor[:, None, None])
 

@@ -1,7 +1,8 @@
 """What an evaluation shows in passing: curves, a receipt and an example are kept.
 
-`xstsr.evaluation.evaluate` throws every ensemble away once it is scored. An `Observer`
-is shown each one before that, and keeps what the trust report is made of.
+`xstsr.evaluation.protocol.score_methods` throws every ensemble away once it is
+scored. An `Observer` is shown each one before that, and keeps what the trust report is
+made of.
 """
 
 from collections import defaultdict
@@ -13,13 +14,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr import diagnostics
-from xstsr.evaluation import Protocol
-from xstsr.meaning import Meaning
+from xstsr.cf.meaning import Meaning
+from xstsr.conservation.balance import check
+from xstsr.evaluation.protocol import Protocol
 from xstsr.plot.panels import Column
 from xstsr.plot.series import Series, load, read
-from xstsr.verify import WET
-from xstsr.water import check
+from xstsr.verification import diagnostics
+from xstsr.verification.scores import WET
 
 Floats = NDArray[np.float64]
 

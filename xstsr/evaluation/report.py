@@ -3,7 +3,7 @@
 `evaluate` coarsens a field, upscales it again by every method and keeps, beside the
 scores, what pictures are drawn from. The `Evaluation` prints as text, shows as a card
 in Jupyter, and writes itself as a page (HTML with its pictures inside) or as a picture
-(PNG). The rule by which it judges is that of `xstsr.trust`.
+(PNG). The rule by which it judges is that of `xstsr.evaluation.verdict`.
 """
 
 import os
@@ -15,18 +15,25 @@ from typing import Any
 
 import xarray as xr
 
-from xstsr import cards, evaluation, page
+from xstsr import display
 from xstsr.errors import DataError
-from xstsr.evaluation import BASELINES, Protocol
+from xstsr.evaluation import page
+from xstsr.evaluation.page import Sheet
+from xstsr.evaluation.protocol import (
+    BASELINES,
+    Protocol,
+    Say,
+    score_events,
+    score_methods,
+)
+from xstsr.evaluation.recorder import Observer, Seen, judged_method
+from xstsr.evaluation.verdict import Verdict, judge
 from xstsr.factors import Space, from_words, in_words, name_of, size_of
 from xstsr.files import beside
-from xstsr.known import Known
 from xstsr.methods import NEURAL
-from xstsr.observer import Observer, Seen, judged_method
-from xstsr.page import Sheet
+from xstsr.methods.recipe import Recipe
+from xstsr.planning.predictors import Known
 from xstsr.plot.style import require_matplotlib
-from xstsr.recipe import Recipe
-from xstsr.trust import Verdict, judge
 
 __all__ = [
     "Evaluation",
@@ -121,7 +128,7 @@ class Evaluation:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether to trust the method here, by the rule of `xstsr.trust`."""
+        """Whether to trust the method here, by the rule of `judge`."""
         return judge(
             self.table,
             self.method,
@@ -178,10 +185,10 @@ class Evaluation:
         return write([self], path)
 
     def __repr__(self) -> str:
-        return cards.text(f"Evaluation of {self.name!r}", self.lines)
+        return display.text(f"Evaluation of {self.name!r}", self.lines)
 
     def _repr_html_(self) -> str:
-        return cards.html(f"Evaluation of {self.name}", self.lines)
+        return display.html(f"Evaluation of {self.name}", self.lines)
 
 
 def evaluate(
@@ -253,7 +260,7 @@ def evaluate(
     chosen = {name: value for name, value in choices.items() if value is not None}
     protocol = replace(protocol or Protocol(), **chosen)
     observer = Observer(protocol)
-    scores = evaluation.evaluate(da, s, t, protocol=protocol, watch=observer)
+    scores = score_methods(da, s, t, protocol=protocol, watch=observer)
     name = str(da.attrs.get("long_name") or da.name)
     return Evaluation(name, scores, observer.seen(), protocol)
 
@@ -265,7 +272,7 @@ class Report:
     Parameters
     ----------
     scores : Dataset
-        With dims (event, factor, method), from `xstsr.evaluation.evaluate_events`.
+        With dims (event, factor, method), from `score_events`.
     evaluations : tuple of Evaluation
         One for each event and factor.
     """
@@ -278,9 +285,9 @@ def evaluate_events(
     events: Iterable[tuple[str, xr.DataArray]],
     factors: Sequence[tuple[Space, int]],
     protocol: Protocol,
-    say: evaluation.Say = print,
+    say: Say = print,
 ) -> Report:
-    """Score every method on the boxes of several events; see `xstsr.evaluation`.
+    """Score every method on the boxes of several events, and keep what is drawn.
 
     Parameters
     ----------
@@ -312,7 +319,7 @@ def evaluate_events(
     def watch(name: str, s: Space, t: int) -> Observer:
         return observers.setdefault((name, s, t), Observer(protocol))
 
-    scores = evaluation.evaluate_events(events, factors, protocol, say, watch)
+    scores = score_events(events, factors, protocol, say, watch)
     made = []
     for (name, s, t), observer in observers.items():
         own = scores.sel({"event": name, "factor": name_of(s, t)}, drop=True)

@@ -18,7 +18,7 @@ The scores of one evaluation come in, a verdict comes out. The rule:
 Fields that are not rain have no wet area and no extremes of their own; for them 1. asks
 for 1000 pixels, and the last two of the ratios are left out. What cannot be computed,
 the time spectrum of three steps for example, is not judged, and the verdict says so.
-Plain values only; the scores are those of `xstsr.verify.score_table`.
+Plain values only; the scores are those of `xstsr.verification.scores.score_table`.
 """
 
 import math
@@ -136,7 +136,7 @@ def judge(
     Parameters
     ----------
     scores : mapping of method to mapping of score to float
-        From `xstsr.verify.score_table`.
+        From `xstsr.verification.scores.score_table`.
     method : str
         Which method is judged.
     baselines : sequence of str

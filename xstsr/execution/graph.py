@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from xstsr.plan import Span
-from xstsr.windows import Job, Tile, draw, join, needed
+from xstsr.execution.window import Job, Tile, draw, join, needed
+from xstsr.planning.tiling import Span
 
 Array = np.ndarray
 Pair = tuple[Any, tuple[Any, ...] | Job]

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xstsr.globe import surround
-from xstsr.graph import (
+from xstsr.execution.graph import (
     Source,
     cut,
     fine_box,
@@ -23,8 +22,9 @@ from xstsr.graph import (
     tasks,
     walk,
 )
+from xstsr.execution.window import Job, Tile, draw, join, needed
+from xstsr.geometry.globe import surround
 from xstsr.memory import CostWarning, available_bytes, readable
-from xstsr.windows import Job, Tile, draw, join, needed
 
 if TYPE_CHECKING:
     import dask.array

@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from xstsr.conserve import conserve
+from xstsr.cf.meaning import HOUR, Constraint, Kind
+from xstsr.conservation.constraint import conserve
 from xstsr.errors import DataError
-from xstsr.grid import Geometry, refine_edges, side_lengths
-from xstsr.meaning import HOUR, Constraint, Kind
+from xstsr.geometry.cells import Geometry, refine_edges, side_lengths
 from xstsr.methods import METHODS, STOCHASTIC, Request, Task
-from xstsr.plan import Plan, Span, blend_weights
+from xstsr.planning.tiling import Plan, Span, blend_weights
 
 Array = np.ndarray
 Mode = Literal["cell", "window", "none"]

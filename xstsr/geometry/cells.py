@@ -4,8 +4,8 @@ Notation: an axis of N cells has N + 1 ``edges`` and N ``labels``. Time edges ar
 ``int64`` microseconds, so that they telescope exactly; space edges are ``float64`` in
 the coordinate's own unit. Both may run downwards (latitude often does).
 
-Not here: attributes, dimension names, calendars. Those are in `xstsr.cf` and
-`xstsr.times`.
+Not here: attributes, dimension names, calendars. Those are in `xstsr.cf.read` and
+`xstsr.cf.times`.
 """
 
 from typing import Any, Literal

@@ -13,7 +13,7 @@ of it has an area on its right, in its own cell and in all cells further right::
 Summed with the sign of dv round the polygon, what lies right of it cancels. Nothing is
 sampled: for straight edges the areas are exact, whatever the shape and orientation.
 
-Not here: projections and what a grid is. Those are in `xstsr.grids`.
+Not here: projections and what a grid is. Those are in `xstsr.regridding.grid`.
 """
 
 import numpy as np

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstsr.errors import GridError
-from xstsr.grid import EARTH_RADIUS_M
+from xstsr.geometry.cells import EARTH_RADIUS_M
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -94,7 +94,7 @@ def is_crs(value: object) -> "TypeGuard[CRS]":
 
 
 def local_crs(lat: float, lon: float) -> "CRS":
-    """Return the equal-area projection around a place, on the sphere of `xstsr.grid`.
+    """Return the equal-area projection around a place, on the sphere of `cells`.
 
     Areas are those of the latitudes and longitudes exactly; shapes are too at the
     place itself, and a distance c from it lengths are off by 1 / cos(c / 2).

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xstsr import baselines
-from xstsr.cluster import current_client
-from xstsr.devices import batch_size, in_batches, turn
 from xstsr.errors import CheckpointError, XstsrError
-from xstsr.globe import Globe
+from xstsr.execution.cluster import current_client
+from xstsr.geometry.globe import Globe
 from xstsr.memory import BYTES_PER_PIXEL, BYTES_PER_PIXEL_AT_ONCE, evaluation_bytes
-from xstsr.plan import Reach
-from xstsr.recipe import Recipe
+from xstsr.methods import baselines
+from xstsr.methods.devices import batch_size, in_batches, turn
+from xstsr.methods.recipe import Recipe
+from xstsr.planning.tiling import Reach
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,9 +18,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xstsr.blocks import checked_factor, refine
+from xstsr.conservation.blocks import checked_factor, refine
 from xstsr.errors import DataError
-from xstsr.texture import ring_power
+from xstsr.verification.spatial import ring_power
 
 __all__ = ["RAINFARM_HALO", "linear", "nearest", "rainfarm", "slopes"]
 

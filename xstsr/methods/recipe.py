@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from xstsr import cards
+from xstsr import display
 from xstsr.errors import FactorError, XstsrError
 
 MAX_FRAMES = 18  # fine frames within reach of each other in training
@@ -228,10 +228,10 @@ class Recipe:
         ]
 
     def __str__(self) -> str:
-        return cards.text("Recipe", self.lines)
+        return display.text("Recipe", self.lines)
 
     def _repr_html_(self) -> str:
-        return cards.html("Recipe", self.lines)
+        return display.html("Recipe", self.lines)
 
     def tapered(self, rate: Any) -> Any:
         """Pass rates [mm h-1] of any shape through the taper."""

@@ -16,14 +16,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr import cf
-from xstsr.cf_axes import find_axes
+from xstsr.cf.axes import find_axes
+from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.read import bounds_of, read_meaning
+from xstsr.cf.times import check_calendars, edges_from_bounds, is_time, to_micros
 from xstsr.errors import DataError, GridError, XstsrError
-from xstsr.grid import Label, centers, refine_edges
+from xstsr.geometry.cells import Label, centers, refine_edges
 from xstsr.knowledge import same_units
-from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.methods import NEURAL, Request
-from xstsr.times import check_calendars, edges_from_bounds, is_time, to_micros
 
 if TYPE_CHECKING:
     import dask.array
@@ -201,7 +201,7 @@ def fields_of(*sources: Known | None) -> dict[Any, xr.DataArray]:
 def _with_label(ds: xr.Dataset, name: Any) -> xr.DataArray:
     """Take a field, and with it which part of a step its labels are, from bounds."""
     da: xr.DataArray = ds[name]
-    for dim, bounds in cf.bounds_of(ds, name).items():
+    for dim, bounds in bounds_of(ds, name).items():
         if is_time(da[dim].values) and is_time(bounds):
             labels, _ = to_micros(da[dim].values, dim)
             _, side, _ = edges_from_bounds(to_micros(bounds, dim)[0], labels, dim, None)
@@ -275,7 +275,7 @@ def _in_time(da: xr.DataArray, cells: Cells) -> Found:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AssumptionWarning)
         told = da[time].attrs.get(LABEL, cells.time_label)
-        meaning = cf.read(da, label=told)
+        meaning = read_meaning(da, label=told)
     check_calendars(
         meaning.calendar, cells.calendar, f"given={da.name!r} and the field"
     )

@@ -4,15 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from xstsr import cards
-from xstsr.composition import Jobs, factor_of, settings_of
+from xstsr import display
+from xstsr.cf.meaning import Meaning
+from xstsr.execution.graph import result_chunks
+from xstsr.execution.window import Job
 from xstsr.factors import Space, in_words, said, sides, size_of, space_of
-from xstsr.graph import result_chunks
-from xstsr.meaning import Meaning
 from xstsr.memory import PROCESS, available_bytes, evaluation_bytes, readable
 from xstsr.methods import NEURAL
-from xstsr.plan import Span
-from xstsr.windows import Job
+from xstsr.planning.stages import Jobs, factor_of, settings_of
+from xstsr.planning.tiling import Span
 
 COPIES = 5  # measured peak of drawing, blending and conserving, in chunks
 # one evaluation on two CPU cores, float32, of a diffusion network and of a generator;
@@ -218,10 +218,10 @@ class Preview:
         return f"{count} of {size} {readable(self.chunk_bytes)}, if lazy"
 
     def __repr__(self) -> str:
-        return cards.text(f"Plan for {self.meaning.name!r}", self.lines)
+        return display.text(f"Plan for {self.meaning.name!r}", self.lines)
 
     def _repr_html_(self) -> str:
-        return cards.html(f"Plan for {self.meaning.name}", self.lines)
+        return display.html(f"Plan for {self.meaning.name}", self.lines)
 
 
 def _short(value: str | float) -> str:

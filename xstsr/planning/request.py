@@ -12,11 +12,13 @@ from zlib import crc32
 
 import numpy as np
 
+from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.units import to_mm, to_mm_per_hour
 from xstsr.errors import XstsrError
+from xstsr.execution.window import Job, Mode
 from xstsr.factors import Space, in_words, is_whole, read_factor, size_of, space_of
-from xstsr.globe import globe_of
+from xstsr.geometry.globe import globe_of
 from xstsr.knowledge import check_knows
-from xstsr.meaning import AssumptionWarning, Meaning
 from xstsr.methods import (
     NEURAL,
     REACH,
@@ -25,10 +27,8 @@ from xstsr.methods import (
     check_method,
     choose_device,
 )
-from xstsr.plan import TILE_HALO, Plan, Reach, make_plan
-from xstsr.recipe import Recipe
-from xstsr.units import to_mm, to_mm_per_hour
-from xstsr.windows import Job, Mode
+from xstsr.methods.recipe import Recipe
+from xstsr.planning.tiling import TILE_HALO, Plan, Reach, make_plan
 
 if TYPE_CHECKING:
     from xstsr.diffusion.network import Architecture

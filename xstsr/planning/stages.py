@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xstsr.cf_coords import refined
+from xstsr.cf.coords import refined
+from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.execution.run import upscale_blocks, upscale_now
+from xstsr.execution.window import Job, Mode
 from xstsr.factors import Factor, said, size_of, space_of, stages
-from xstsr.lazy import upscale_blocks, upscale_now
-from xstsr.meaning import AssumptionWarning, Meaning
-from xstsr.prepare import limits_of, prepare
-from xstsr.recipe import Recipe, Taper, beta_rule
-from xstsr.windows import Job, Mode
+from xstsr.methods.recipe import Recipe, Taper, beta_rule
+from xstsr.planning.request import limits_of, prepare
 
 if TYPE_CHECKING:
     import dask.array

@@ -23,7 +23,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from xstsr.errors import PlanError
-from xstsr.globe import Ends, Globe
+from xstsr.geometry.globe import Ends, Globe
 from xstsr.memory import BYTES_PER_PIXEL
 
 WORKING_SET = 3_200_000_000  # bytes that a network takes at once, about

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xstsr.cf.meaning import Meaning
 from xstsr.errors import GridError
-from xstsr.meaning import Meaning
+from xstsr.geometry.projections import crs_of_mapping
 from xstsr.plot.style import FRAME, INK
-from xstsr.projections import crs_of_mapping
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,11 +15,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr import cf
-from xstsr.cf_axes import find_axes
+from xstsr.cf.axes import find_axes
+from xstsr.cf.coords import dequantify
+from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.read import read_meaning
+from xstsr.cf.times import from_micros, is_time
 from xstsr.errors import CFError, DataError, UnitError
-from xstsr.meaning import AssumptionWarning, Meaning
-from xstsr.times import from_micros, is_time
 
 Floats = NDArray[np.float64]
 
@@ -135,7 +136,7 @@ def read(da: xr.DataArray, title: str, units: str | None = None) -> Series:
             f"cannot draw {title!r}: it is empty, with sizes {dict(da.sizes)}. Select "
             "at least one cell and time."
         )
-    timed, has_time = _with_time(cf.strip(da)[0])
+    timed, has_time = _with_time(dequantify(da)[0])
     meaning = _meaning(timed)
     factor, shown = _shown(meaning, title, units, has_time)
     data = _with_realizations(timed, meaning, title) * xr.DataArray(
@@ -234,7 +235,7 @@ def _meaning(da: xr.DataArray) -> Meaning:
         # what is assumed was told when the field was refined, or will be
         warnings.simplefilter("ignore", AssumptionWarning)
         try:
-            return cf.read(da)
+            return read_meaning(da)
         except CFError:
             time = find_axes(da).time
             if da.sizes[time] != 1:
@@ -245,7 +246,7 @@ def _meaning(da: xr.DataArray) -> Meaning:
             if label.dtype.kind == "M":
                 hour = np.timedelta64(1, "h")
             later = da.assign_coords({time: label + hour})
-            meaning = cf.read(xr.concat([da, later], time))
+            meaning = read_meaning(xr.concat([da, later], time))
             edges = meaning.time_edges[:2]
             return replace(meaning, time_edges=edges, step_known=False)
 

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr import diagnostics
+from xstsr.conservation.balance import check
 from xstsr.errors import DataError
 from xstsr.plot.curves import (
     Line,
@@ -35,8 +35,8 @@ from xstsr.plot.style import (
     symmetric_scale,
     tidy,
 )
-from xstsr.verify import WET
-from xstsr.water import check
+from xstsr.verification import diagnostics
+from xstsr.verification.scores import WET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,6 @@ from io import BytesIO
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from xstsr.diagnostics import PROBABILITIES, Curves
 from xstsr.plot.curves import (
     draw_exceedance,
     draw_ranks,
@@ -15,6 +14,7 @@ from xstsr.plot.curves import (
 )
 from xstsr.plot.panels import Column, Grid
 from xstsr.plot.style import DPI, INK, SMALL, WIDTH, new_figure
+from xstsr.verification.diagnostics import PROBABILITIES, Curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

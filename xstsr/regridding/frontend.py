@@ -2,7 +2,7 @@
 
 Means, rates and amounts per area are averaged over the parts of source cells inside
 each target cell, whatever they are in time. See `xstsr.regrid` for the arithmetic,
-`xstsr.targets` for what a target may be.
+`xstsr.regridding.targets` for what a target may be.
 """
 
 import warnings
@@ -14,18 +14,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr import cell_methods as cm
-from xstsr import cf
-from xstsr.cf_coords import clean
-from xstsr.cf_kind import area_methods
-from xstsr.cf_write import complete
+from xstsr.cf import cell_methods as cm
+from xstsr.cf.coords import clean, dequantify, requantify
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.quantity import area_methods
+from xstsr.cf.read import check_field
+from xstsr.cf.write import complete, extend_history
 from xstsr.errors import GridError
-from xstsr.grids import Grid, flat_lat_lon, read_grid
-from xstsr.meaning import AssumptionWarning
-from xstsr.overlap import cell_areas, weights_between
-from xstsr.regrid import AnyWeights, means
-from xstsr.targets import target_grid
-from xstsr.weight_files import Side, read_weights
+from xstsr.regridding.grid import Grid, flat_lat_lon, read_grid
+from xstsr.regridding.overlap import cell_areas, weights_between
+from xstsr.regridding.targets import target_grid
+from xstsr.regridding.weight_files import Side, read_weights
+from xstsr.regridding.weights import AnyWeights, means
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -176,7 +176,7 @@ def make_weights(
                 place.ravel(),
                 {"units": units},
             )
-    line = cf.history(None, {"operation": "make_weights", "target": text})
+    line = extend_history(None, {"operation": "make_weights", "target": text})
     attrs = {"map_method": "Conservative remapping", "normalization": "destarea"}
     return xr.Dataset(variables, attrs=attrs | {"history": line})
 
@@ -200,7 +200,7 @@ def _regrid(
         da = data[name]
     else:
         source, da = read_grid(data), data
-    cf.check_field(da)
+    check_field(da)
     _, area_names = cm.axis_names("time", *source.dims)
     methods = area_methods(_name(da), da.attrs, None, area_names)
     grid, text = target_grid(target, source, spacing)
@@ -208,14 +208,14 @@ def _regrid(
         links = weights_between(source, grid)
     else:
         links = _read(weights, source, grid)
-    plain, pint_units = cf.strip(da)
+    plain, pint_units = dequantify(da)
     out = _label(plain, _values(plain, source, grid, links, min_valid), source, grid)
     if not any(area_names & set(m.names) for m in methods):
         methods = (*methods, cm.CellMethod(("area",), "mean"))
     out.attrs["cell_methods"] = cm.write(methods)
     settings = {"operation": "regrid", "target": text, "min_valid": min_valid}
-    out.attrs["history"] = cf.history(da.attrs.get("history"), settings)
-    return cf.wrap(out, pint_units), grid
+    out.attrs["history"] = extend_history(da.attrs.get("history"), settings)
+    return requantify(out, pint_units), grid
 
 
 def _values(
@@ -317,7 +317,7 @@ def _read(weights: WeightFile, source: Grid, grid: Grid) -> AnyWeights:
         warnings.warn(
             f"weights are of the method {method!r}, which does not keep water. Make "
             "others: `cdo gencon`, `ESMF_RegridWeightGen --method conserve` or "
-            "xstsr.regridding.make_weights.",
+            "xstsr.regridding.frontend.make_weights.",
             AssumptionWarning,
             stacklevel=5,
         )
@@ -338,7 +338,7 @@ def _opened(weights: WeightFile) -> xr.Dataset:
         first = str(error).strip().partition("\n")[0]
         raise GridError(
             f"cannot read weights={weights!r}: {first}. Pass a NetCDF file or Dataset "
-            "of weights, such as xstsr.regridding.make_weights gives."
+            "of weights, such as xstsr.regridding.frontend.make_weights gives."
         ) from error
     return loaded
 

@@ -13,14 +13,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xstsr.cf_axes import aux_role, bounds_name, find_axes, space_edges
-from xstsr.cf_coords import clean, eager
-from xstsr.cf_write import grid_mapping_names, grid_mapping_of
+from xstsr.cf.axes import aux_role, bounds_name, find_axes, space_edges
+from xstsr.cf.coords import clean, eager
+from xstsr.cf.meaning import AssumptionWarning
+from xstsr.cf.write import grid_mapping_names, grid_mapping_of
 from xstsr.errors import CFError, GridError
-from xstsr.grid import Geometry, areas_m2
-from xstsr.meaning import AssumptionWarning
+from xstsr.geometry.cells import Geometry, areas_m2
+from xstsr.geometry.projections import crs_of_mapping, transform
 from xstsr.outlines import corners_from_centers
-from xstsr.projections import crs_of_mapping, transform
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

@@ -12,14 +12,14 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from xstsr.cf.meaning import AssumptionWarning
 from xstsr.errors import GridError
-from xstsr.grid import EARTH_RADIUS_M, spacing_km
-from xstsr.grids import Grid, Pair
-from xstsr.meaning import AssumptionWarning
+from xstsr.geometry.cells import EARTH_RADIUS_M, spacing_km
+from xstsr.geometry.polygons import polygon_areas, unwrap
+from xstsr.geometry.projections import transform
 from xstsr.outlines import boxes, corners_of_grid, great_circles, near
-from xstsr.polygons import polygon_areas, unwrap
-from xstsr.projections import transform
-from xstsr.regrid import (
+from xstsr.regridding.grid import Grid, Pair
+from xstsr.regridding.weights import (
     AnyWeights,
     Weights,
     axis_weights,

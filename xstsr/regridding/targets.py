@@ -13,14 +13,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstsr.cf.units import metres_per
 from xstsr.errors import GridError
-from xstsr.grid import Geometry, centers
-from xstsr.grids import Grid, Pair, read_grid
+from xstsr.geometry.cells import Geometry, centers
+from xstsr.geometry.polygons import unwrap
+from xstsr.geometry.projections import is_crs, local_crs, metres_per_unit, read_crs
 from xstsr.outlines import circle
-from xstsr.overlap import batches, grid_spacing_km, outline, unplaced
-from xstsr.polygons import unwrap
-from xstsr.projections import is_crs, local_crs, metres_per_unit, read_crs
-from xstsr.units import metres_per
+from xstsr.regridding.grid import Grid, Pair, read_grid
+from xstsr.regridding.overlap import (
+    batches,
+    grid_spacing_km,
+    outline,
+    unplaced,
+)
 
 Floats = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstsr.errors import GridError
-from xstsr.regrid import Shape, Weights, link
+from xstsr.regridding.weights import Shape, Weights, link
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -98,7 +98,7 @@ def read_weights(
             f"cannot read weights from the variables {sorted(variables)}: there are "
             "neither row, col, S (ESMF, xesmf, NCO) nor dst_address, src_address, "
             "remap_matrix (SCRIP, CDO). Pass a file made by ESMF_RegridWeightGen, "
-            "`cdo gencon`, `ncremap` or xstsr.regridding.make_weights."
+            "`cdo gencon`, `ncremap` or xstsr.regridding.frontend.make_weights."
         )
     found = {key: variables[n] for key, n in names.items() if n in variables}
     for word, side in (("source", source), ("target", target)):
@@ -138,7 +138,7 @@ def _matrix(found: Mapping[str, Array], source: Side, target: Side) -> Any:
         raise GridError(
             f"cannot use these weights: those of target cell {i + 1} add up to "
             f"{covered[i]:.4g}, so that parts are counted twice. Make them anew, with "
-            "another tool or with xstsr.regridding.make_weights."
+            "another tool or with xstsr.regridding.frontend.make_weights."
         )
     rate = np.divide(covered, total, out=np.zeros_like(total), where=total > 0)
     return link(values[:, 0] * rate[row], row, col, sizes)

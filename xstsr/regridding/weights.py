@@ -14,8 +14,8 @@ For two rectilinear grids on one surface W is a product of two small matrices, o
 each axis; on the sphere that of y measures sines of latitude. Any other pair of grids
 has one sparse matrix: from polygons, from xesmf, or from a weight file.
 
-Not here: labels, projections, files. Those are in `xstsr.grids`, `xstsr.regridding` and
-`xstsr.weight_files`.
+Not here: labels, projections, files. Those are in `xstsr.regridding.grid`,
+`xstsr.regridding.frontend` and `xstsr.regridding.weight_files`.
 """
 
 import importlib
@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xstsr.errors import GridError
-from xstsr.grid import Geometry
-from xstsr.polygons import Shared, shared_areas
+from xstsr.geometry.cells import Geometry
+from xstsr.geometry.polygons import Shared, shared_areas
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -231,7 +231,7 @@ def cells_in_polygons(
     ----------
     u, v : ndarray, shape (P, K)
         Corners of P polygons: longitude in degrees and sine of latitude without jumps
-        (see `xstsr.polygons.unwrap`), or lengths in the plane of the grid.
+        (see `xstsr.geometry.polygons.unwrap`), or lengths in the plane of the grid.
     y_edges, x_edges : ndarray, shapes (Y + 1,) and (X + 1,)
         Edges of the grid, in either direction: degrees, or lengths.
     geometry : {"sphere", "plane"}

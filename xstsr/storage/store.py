@@ -7,7 +7,8 @@ r"""Fine fields straight to Zarr: window by window, resumable, and never half-re
 The store grows in ``fine.zarr.part``, which no reader can open, and takes its name when
 all is written. A run may be killed at any moment: the same call with ``resume=True``
 goes on, and ends with the same bytes. To a finished store, realizations can be added.
-How the folder looks is told in `xstsr.journal`, where the work runs in `xstsr.cluster`.
+How the folder looks is told in `xstsr.storage.journal`, where the work runs in
+`xstsr.execution.cluster`.
 """
 
 import json
@@ -25,21 +26,23 @@ from typing import Any
 
 import xarray as xr
 
-from xstsr import cf
-from xstsr.blockwriter import Target, missing_blocks, write_tasks
-from xstsr.cf_axes import find_axes
-from xstsr.cluster import check_workers, current_client, execute
-from xstsr.composition import of_realizations, settings_of
+from xstsr.cf.axes import find_axes
+from xstsr.cf.coords import dequantify
+from xstsr.cf.read import bounds_of
+from xstsr.cf.write import to_dataset
 from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
+from xstsr.execution.cluster import check_workers, current_client, execute
 from xstsr.factors import Space
 from xstsr.files import refuse_source, sources_of
 from xstsr.fingerprint import described, fingerprint
-from xstsr.journal import Journal, differences
 from xstsr.memory import CostWarning, available_bytes, readable
 from xstsr.methods import NEURAL, STOCHASTIC
 from xstsr.pipeline import Asked, ask, run
+from xstsr.planning.stages import of_realizations, settings_of
 from xstsr.progress import ticking
 from xstsr.publish import CALL, call_of, is_store, lay_out, merge, publish
+from xstsr.storage.journal import Journal, differences
+from xstsr.storage.writer import Target, missing_blocks, write_tasks
 
 __all__ = ["to_zarr"]
 
@@ -154,8 +157,8 @@ class Work:
                     'Name it: da.rename("pr").'
                 )
             name, data = str(data.name), data.to_dataset()
-        cf.bounds_of(data, name)  # refuses a name that is not there
-        plain, _ = cf.strip(data[name])
+        bounds_of(data, name)  # refuses a name that is not there
+        plain, _ = dequantify(data[name])
         data = data.assign({name: plain if plain.chunks else _in_pieces(plain)})
         asked = ask(data, factors, name=name, **options)
         return cls(asked, data, name)
@@ -232,7 +235,7 @@ class Work:
         wanted = asked.job.request.realizations[first:]
         asked = replace(asked, jobs=of_realizations(asked.jobs, wanted))
         made = run(asked)
-        return cf.dataset(made, self.source, asked.meaning, asked.s, asked.factor[0])
+        return to_dataset(made, self.source, asked.meaning, asked.s, asked.factor[0])
 
 
 def _in_pieces(plain: xr.DataArray) -> xr.DataArray:

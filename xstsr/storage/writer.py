@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 
 from xstsr.errors import StoreError
-from xstsr.journal import Journal, sync
+from xstsr.storage.journal import Journal, sync
 
 if TYPE_CHECKING:
     import dask.array

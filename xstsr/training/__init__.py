@@ -1,5 +1,5 @@
 """Training: random examples from fine fields, two networks, one checkpoint."""
 
-from xstsr.training.train import pack_events, train
+from xstsr.training.fit import pack_events, train
 
 __all__ = ["pack_events", "train"]

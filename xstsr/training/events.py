@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xstsr import cf
-from xstsr.conserve import Constraint
+from xstsr.cf.coords import dequantify
+from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.read import read_meaning
+from xstsr.conservation.constraint import Constraint
 from xstsr.diffusion.checkpoint import beside
 from xstsr.diffusion.transform import StateTransform, Transform
 from xstsr.errors import DataError
 from xstsr.files import open_variable
-from xstsr.known import Cells, Known
-from xstsr.meaning import AssumptionWarning, Meaning
-from xstsr.training.layers import Layer, check_layers, layers_on
+from xstsr.planning.predictors import Cells, Known
+from xstsr.training.predictors import Layer, check_layers, layers_on
 
 _UNIT = 0.02  # mm/h; code steps are finer than radar's own below this
 _STEPS = 6000.0
@@ -154,8 +155,8 @@ def read_events(
     for label, da in _fields(sources, name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AssumptionWarning)
-            meaning = cf.read(da)
-        plain = cf.strip(da)[0].transpose(
+            meaning = read_meaning(da)
+        plain = dequantify(da)[0].transpose(
             meaning.time_dim, meaning.y_dim, meaning.x_dim
         )
         values = plain.values * meaning.rate_factor[:, None, None]

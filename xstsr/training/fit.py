@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from xstsr.cf.meaning import AssumptionWarning
 from xstsr.diffusion.checkpoint import (
     beside,
     fingerprint,
@@ -24,10 +25,8 @@ from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import CheckpointError, DataError, XstsrError
 from xstsr.files import open_fields
-from xstsr.meaning import AssumptionWarning
 from xstsr.training.card import model_card
 from xstsr.training.config import Config, Draw, read_config
-from xstsr.training.devices import launch, open_fabric
 from xstsr.training.events import (
     Event,
     check_alike,
@@ -36,16 +35,17 @@ from xstsr.training.events import (
     read_events,
     save_pack,
 )
-from xstsr.training.layers import fit_known
+from xstsr.training.fabric import launch, open_fabric
 from xstsr.training.loop import Run, append
 from xstsr.training.patches import possible_factors
+from xstsr.training.predictors import fit_known
 from xstsr.training.validation import Case, Judge, Score, draw_cases
 
 if TYPE_CHECKING:
     import xarray as xr
     from lightning_fabric import Fabric
 
-    from xstsr.known import Known
+    from xstsr.planning.predictors import Known
 
     Source = Known | Path | str
 

@@ -27,8 +27,8 @@ from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.errors import CheckpointError
 from xstsr.progress import bar_class, is_watched
 from xstsr.training.config import Config
-from xstsr.training.devices import open_fabric
 from xstsr.training.events import Event
+from xstsr.training.fabric import open_fabric
 from xstsr.training.losses import (
     fit_sigma_data,
     generator_loss,

@@ -17,7 +17,7 @@ from xstsr.diffusion.mean import multiply
 from xstsr.diffusion.model import Model
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import DataError
-from xstsr.recipe import Recipe
+from xstsr.methods.recipe import Recipe
 from xstsr.training.config import Config
 from xstsr.training.crps import crps_loss
 from xstsr.training.patches import Batch

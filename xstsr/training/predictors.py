@@ -9,7 +9,7 @@ import torch
 
 from xstsr.diffusion.known import KnownField, spread
 from xstsr.errors import DataError, GridError
-from xstsr.known import Cells, Known, fields_of, on_cells
+from xstsr.planning.predictors import Cells, Known, fields_of, on_cells
 
 
 @dataclass(frozen=True)

@@ -23,20 +23,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xstsr import baselines
-from xstsr.conserve import Constraint, conserve
+from xstsr.conservation.constraint import Constraint, conserve
 from xstsr.diffusion.checkpoint import beside, save_model
 from xstsr.diffusion.model import Model
 from xstsr.diffusion.noise import normal
 from xstsr.errors import DataError
-from xstsr.texture import ratio
+from xstsr.execution.window import GAIN_CAP
+from xstsr.methods import baselines
 from xstsr.training.config import Draw
 from xstsr.training.events import Event
 from xstsr.training.loop import STAGES, Run
 from xstsr.training.losses import condition_inputs
 from xstsr.training.patches import Batch, crop_size, draw_batch, possible_factors
-from xstsr.verify import fair_crps, rmse_of_mean, spread_skill
-from xstsr.windows import GAIN_CAP
+from xstsr.verification.scores import fair_crps, rmse_of_mean, spread_skill
+from xstsr.verification.spatial import ratio
 
 Array = np.ndarray
 FACTORS = ((4, 2), (10, 3), (25, 6))  # (s, t) that are judged, where they are trained

@@ -2,7 +2,8 @@ r"""Curves behind the scores: spectra, exceedance, ranks, spread against error.
 
 A score is one number; these are what it was taken from, on physical axes. Everything
 takes fields of shape (T, Y, X), or (M, T, Y, X) for ensembles, NaN where there is
-nothing. Arrays only. The scores are in `xstsr.verify` and `xstsr.texture`.
+nothing. Arrays only. The scores are in `xstsr.verification.scores` and
+`xstsr.verification.spatial`.
 """
 
 from collections.abc import Mapping
@@ -12,9 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xstsr import verify
 from xstsr.errors import DataError
-from xstsr.texture import spatial_power, temporal_power, valid_pixels
+from xstsr.verification import scores
+from xstsr.verification.spatial import spatial_power, temporal_power, valid_pixels
 
 __all__ = [
     "PROBABILITIES",
@@ -168,7 +169,7 @@ def rank_histogram(ensemble: Field, truth: Field, threshold: float | None) -> Fl
         valid &= (truth >= threshold) | (ensemble >= threshold).any(axis=0)
     if not valid.any():
         return np.full(len(ensemble) + 1, np.nan)
-    return verify.rank_histogram(ensemble, np.where(valid, truth, np.nan))
+    return scores.rank_histogram(ensemble, np.where(valid, truth, np.nan))
 
 
 def spread_error(

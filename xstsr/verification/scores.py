@@ -5,7 +5,7 @@ forecast, as pictures of rain and as water. Everything takes ``ensemble`` of sha
 (M, T, Y, X) and ``truth`` of shape (T, Y, X) in mm h-1. A pixel counts where neither is
 NaN. A deterministic field is an ensemble with M = 1. Work runs frame by frame, so that
 no second ensemble is made. Events are few: score each and report them apart. How rain
-looks is scored in `xstsr.texture`.
+looks is scored in `xstsr.verification.spatial`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xstsr.blocks import residual
-from xstsr.texture import (
+from xstsr.conservation.blocks import residual
+from xstsr.verification.spatial import (
     fss,
     lag1_correlation_error,
     log_spectral_distance,
@@ -371,7 +371,7 @@ def score_table(
     Examples
     --------
     >>> import numpy as np
-    >>> from xstsr.blocks import block_mean
+    >>> from xstsr.conservation.blocks import block_mean
     >>> draw = np.random.default_rng(0).gamma(0.5, 2.0, (3, 4, 8, 8))
     >>> ensemble, truth = draw[1:], draw[0]
     >>> table = score_table(ensemble, truth, block_mean(truth, (2, 4, 4)), (2, 4, 4))

@@ -3,7 +3,7 @@ r"""Judge how rain looks: spectra, persistence, neighbourhoods, similarity of pi
 The problem: an ensemble can have a good CRPS and look like blobs. Everything takes
 ``ensemble`` of shape (M, T, Y, X) and ``truth`` of shape (T, Y, X) in mm h-1, and
 counts a pixel where neither is NaN. Work runs frame by frame in float64. Probabilities
-and amounts are scored in `xstsr.verify`.
+and amounts are scored in `xstsr.verification.scores`.
 """
 
 from collections.abc import Callable, Iterator
