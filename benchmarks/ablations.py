@@ -39,12 +39,12 @@ from benchmarks.common import (
     short,
     table,
 )
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.conservation.balance import coarsen
 from xstsr.diffusion.checkpoint import fingerprint, load_model, read_header
 from xstsr.diffusion.denoiser import SigmaData
-from xstsr.diffusion.features import Factor, Features, refine, scalars_of
+from xstsr.diffusion.features import Features, refine, scalars_of
 from xstsr.diffusion.network import Architecture, SpaceTimeUNet
+from xstsr.errors import AssumptionWarning
 from xstsr.evaluation.protocol import (
     BASELINES,
     Protocol,
@@ -55,6 +55,7 @@ from xstsr.evaluation.protocol import (
 from xstsr.methods.recipe import Recipe
 from xstsr.training import train
 from xstsr.training.config import Config, Draw
+from xstsr.typing import Factor
 
 FACTORS = "4x2,10x3,25x6,7x1"
 SPECIAL = (10, 3)

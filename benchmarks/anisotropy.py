@@ -29,7 +29,7 @@ from xstsr.cf.read import read_meaning
 from xstsr.conservation.balance import coarsen, conserve
 from xstsr.evaluation.protocol import Protocol, boxes, parse_factors
 from xstsr.pipeline import ask, run, upscale
-from xstsr.verification.scores import score_table
+from xstsr.verification.table import score_table
 
 SCORES = ("fair_crps", "spread_skill", "log_spectral_distance", "q99.9_ratio")
 POWER = {"width": 0.0, "root of area": 0.5, "height": 1.0}  # of m, times the width

@@ -21,12 +21,12 @@ import numpy as np
 import xarray as xr
 
 from benchmarks.common import report, say, signature, table
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.read import read_meaning
+from xstsr.errors import AssumptionWarning
 from xstsr.execution.run import upscale_now
 from xstsr.geometry.globe import surround
 from xstsr.pipeline import Asked, ask, run
-from xstsr.planning.request import make_job
+from xstsr.planning.job import make_job
 
 TARGET = (0.95, 1.1)
 WATER = 1e-6

@@ -16,7 +16,7 @@ import xarray as xr
 from benchmarks.clock import in_turn, peak_bytes
 from benchmarks.common import say
 from benchmarks.setting import QUICK, Row, S, Setting, T, figure, rain, refine, store
-from xstsr.memory import readable
+from xstsr.display import readable
 from xstsr.pipeline import plan
 
 

@@ -22,13 +22,13 @@ from benchmarks.clock import Stopwatch, convolution_peak, in_turn, machine
 from benchmarks.common import report, say, signature, table
 from benchmarks.growth import growth_figures, memory_figures, process_figures
 from benchmarks.setting import Row, S, Setting, T, figure, rain, refine, setting, store
-from xstsr import methods
 from xstsr.diffusion import model as networks
 from xstsr.diffusion.checkpoint import shared_model
 from xstsr.diffusion.denoiser import Condition
 from xstsr.diffusion.network import SpaceTimeUNet
 from xstsr.execution import graph, window
 from xstsr.files import open_variable
+from xstsr.methods import neural
 from xstsr.pipeline import plan
 from xstsr.storage import writer
 
@@ -37,7 +37,7 @@ STAGES = {
     "reading": [(NetCDF4ArrayWrapper, "__getitem__"), (graph, "gather")],
     "features": [(networks, "features"), (Condition, "__init__")],
     "network": [(SpaceTimeUNet, "forward")],
-    "noise": [(methods, "_noise")],
+    "noise": [(neural, "_noise")],
     "sampler and guidance": [(networks.Model, "sample")],
     "blending": [(window, "_blend")],
     "constraint": [(window, "_conserve")],

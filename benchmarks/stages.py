@@ -25,9 +25,11 @@ from benchmarks.common import (
 from xstsr.cf.read import read_meaning
 from xstsr.conservation.balance import coarsen
 from xstsr.evaluation.protocol import Protocol, boxes
-from xstsr.factors import Factor, said
-from xstsr.planning.stages import chain, refine
-from xstsr.verification.scores import score_table
+from xstsr.execution.run import refine
+from xstsr.factors import said
+from xstsr.planning.stages import chain
+from xstsr.typing import Factor
+from xstsr.verification.table import score_table
 
 SPLITS: dict[tuple[int, int], tuple[tuple[Factor, ...], ...]] = {
     (20, 6): (

@@ -1,17 +1,31 @@
-"""Small models with random weights: every path of the real one, in milliseconds."""
+"""Small models with random weights, every path of the real one; other methods."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from xstsr.diffusion.checkpoint import save_model
 from xstsr.diffusion.model import Model, ModelSpec, Settings
 from xstsr.diffusion.network import Architecture
+from xstsr.methods import METHODS
+from xstsr.methods.task import Task
+from xstsr.typing import Array
 
 TINY = Architecture(widths=(8, 16), blocks=1, temporal=(1,), window=2, embedding=16)
 SPEC = ModelSpec(TINY, TINY, settings=Settings(steps=3))
+NEURAL = [name for name, m in METHODS.items() if m.is_neural]
+STOCHASTIC = [name for name, m in METHODS.items() if m.is_stochastic]
 EVERY = replace(SPEC, generator=TINY)  # serves every method
+
+
+def replace_draw(
+    patch: pytest.MonkeyPatch, name: str, draw: Callable[[Task], Array]
+) -> None:
+    """Let a method draw in another way."""
+    patch.setitem(METHODS, name, replace(METHODS[name], draw=draw))
 
 
 def tiny_model(seed: int = 0, spec: ModelSpec = SPEC) -> Model:

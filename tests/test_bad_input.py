@@ -11,9 +11,10 @@ import xarray as xr
 
 import xstsr
 from tests.strategies import DAY, HOUR, make, make_dataset
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.errors import (
+    AssumptionWarning,
     CFError,
+    CostWarning,
     DataError,
     FactorError,
     GridError,
@@ -21,7 +22,6 @@ from xstsr.errors import (
     UnitError,
     XstsrError,
 )
-from xstsr.memory import CostWarning
 
 nan = float("nan")
 
@@ -268,7 +268,7 @@ ITEMS: dict[str, tuple[Callable[[], xr.DataArray], type[XstsrError], str]] = {
 
 @pytest.mark.parametrize("item", ITEMS)
 @pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
-@pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+@pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 def test_bad_field_is_refused(item, lazy):
     build, error, told = ITEMS[item]
     da = build()
@@ -287,7 +287,7 @@ METADATA = [item for item in ITEMS if item not in ("negative rain", "infinite")]
 
 
 @pytest.mark.parametrize("item", METADATA)
-@pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+@pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 def test_plan_refuses_the_same_metadata(item):
     build, error, told = ITEMS[item]
     with pytest.raises(error, match=told):

@@ -25,7 +25,7 @@ from xstsr.diffusion.features import scalars_of
 from xstsr.evaluation.protocol import METHODS, Protocol
 from xstsr.methods.recipe import Recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 CASE = ((2, 4, 4), torch.tensor([1.0]), torch.tensor([5.0]))  # factor, spacing, step
 
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 import xstsr
 from tests.models import write_tiny_model
 from tests.strategies import cf_dataarrays, make, make_dataset
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.read import bounds_of, read_meaning
 from xstsr.cli.main import main
-from xstsr.errors import FactorError, StoreError
+from xstsr.errors import AssumptionWarning, FactorError, StoreError
 from xstsr.factors import (
     from_words,
     in_words,

@@ -12,7 +12,7 @@ from tests.strategies import make
 from xstsr.errors import GridError, XstsrError
 from xstsr.joint import upscale_together
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 CALL = {"realizations": 3, "label": "left", "seed": 4}
 
 

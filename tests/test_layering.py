@@ -1,55 +1,46 @@
-"""Which room may import which, read from the source with ast.
+"""Which folder may import which, read from the source with ast.
 
 An import counts wherever it stands, also inside a function, unless a test says
 "at module level".
 """
 
 import ast
+import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "xstsr"
-ARRAY_ROOMS = {
-    "baselines",
-    "blocks",
-    "cell_methods",
-    "conserve",
-    "factors",
-    "globe",
-    "grid",
-    "increments",
-    "outlines",
-    "plan",
-    "polygons",
-    "projections",
-    "recipe",
-    "regrid",
-    "verify",
-    "weight_files",
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "xstsr"
+# Each line imports only what stands below it; neighbours do not import each other.
+LAYERS = """
+accessor | cli
+evaluation | storage | joint
+pipeline
+execution | training
+planning
+methods | plot
+verification
+conservation | regridding | accumulations | files
+cf | diffusion
+geometry
+factors | atomic
+errors | typing | display | memory | data
+"""
+RANKS = {
+    name: -rank
+    for rank, line in enumerate(LAYERS.split("\n"))
+    for name in line.split(" | ")
 }
-# these stand on the pipeline; everything else stands under it
-UPPER_ROOMS = {
-    "accessor",
-    "batch",
-    "cli",
-    "demo",
-    "evaluation",
-    "observer",
-    "page",
-    "plot",
-    "report",
-    "store",
-    "together",
-    "training",
-    "water",
-}
-DASK_ROOMS = {"lazy", "store"}
-THE_BRIDGE = "xstsr.pipeline"
+ARRAYS_ONLY = {"geometry", "verification", "methods", "execution", "diffusion"}
+WITH_TORCH = {"diffusion", "training"}
+WITH_TORCH |= {"methods.neural", "methods.devices", "cli.doctor"}
 
 
 def _modules() -> dict[str, ast.Module]:
@@ -87,14 +78,14 @@ def _inside(module: str) -> set[str]:
         if isinstance(node, ast.Import):
             named |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            # "from xstsr import cf" imports the module cf, not a name of xstsr
+            # "from xstsr.cf import read" imports the module, not a name of the folder
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
             named |= whole if whole <= set(MODULES) else whole | {node.module or ""}
     return named & set(MODULES)
 
 
-def _room(module: str) -> str:
-    """``xstsr.diffusion.noise`` lies in the room ``diffusion``."""
+def _place(module: str) -> str:
+    """``xstsr.diffusion.noise`` stands in ``diffusion``, ``xstsr.joint`` alone."""
     return module.partition(".")[2].partition(".")[0]
 
 
@@ -117,42 +108,31 @@ def test_reader_sees_every_kind_of_import():
     assert "xstsr.errors" in MODULES
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if _room(m) in ARRAY_ROOMS])
-def test_array_room_knows_no_labels(module):
-    assert not _outside(module) & {"xarray", "cf_xarray", "dask", "torch"}
+def test_every_file_and_folder_has_a_layer():
+    assert {_place(module) for module in MODULES} == set(RANKS)
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if _room(m) == "diffusion"])
-def test_diffusion_room_knows_no_labels(module):
-    assert not _outside(module) & {"xarray", "cf_xarray", "dask"}
-
-
-def test_only_pipeline_imports_xarray_and_torch():
-    both = {m for m in MODULES if {"xarray", "torch"} <= _outside(m)}
-    assert both <= {THE_BRIDGE}
-
-
-def test_lower_rooms_import_no_upper_room():
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "xstsr"])
+def test_module_imports_only_from_layers_below(module):
+    own = _place(module)
     wrong = {
-        module: sorted(names)
-        for module in MODULES
-        if module not in ("xstsr", THE_BRIDGE) and _room(module) not in UPPER_ROOMS
-        if (names := {n for n in _inside(module) if _room(n) in UPPER_ROOMS})
-        or (names := _inside(module) & {THE_BRIDGE})
+        name
+        for name in _inside(module)
+        if _place(name) != own and RANKS[_place(name)] >= RANKS[own]
     }
     assert not wrong
 
 
-def test_pipeline_imports_no_upper_room():
-    if THE_BRIDGE in MODULES:
-        assert not {_room(n) for n in _inside(THE_BRIDGE)} & UPPER_ROOMS
+@pytest.mark.parametrize("module", [m for m in MODULES if _place(m) in ARRAYS_ONLY])
+def test_folders_of_arrays_know_no_labels(module):
+    assert not _outside(module) & {"xarray", "cf_xarray"}
 
 
-def test_only_entry_points_import_cli_and_accessor():
-    for module in MODULES:
-        ours = {_room(name) for name in _inside(module)}
-        assert "cli" not in ours, module
-        assert "accessor" not in ours or module == "xstsr", module
+@pytest.mark.parametrize("module", MODULES)
+def test_torch_is_imported_in_few_places(module):
+    name = module.removeprefix("xstsr.")
+    if "torch" in _outside(module):
+        assert {name, _place(module)} & WITH_TORCH
 
 
 def test_no_module_reaches_itself_through_imports():
@@ -179,13 +159,27 @@ def test_imports_are_absolute(module):
     assert not any(levels)
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if "__main__" not in m])
+def test_path_of_a_module_gives_the_module(module):
+    """No name of a folder hides one of its files."""
+    importlib.import_module(module)
+    thing = sys.modules["xstsr"]
+    for part in module.split(".")[1:]:
+        thing = getattr(thing, part)
+    assert isinstance(thing, ModuleType)
+
+
+def test_few_files_stand_at_the_top():
+    assert len(list(PACKAGE.glob("*.py"))) <= 12
+
+
 def test_dask_is_imported_late():
     eager = {
-        _room(module)
+        module
         for module, tree in MODULES.items()
         if "dask" in {n.split(".")[0] for n in _imports(_at_module_level(tree))}
     }
-    assert eager <= DASK_ROOMS
+    assert eager == set()
 
 
 def test_import_is_fast_and_loads_neither_torch_nor_dask():
@@ -206,3 +200,8 @@ def test_import_is_fast_and_loads_neither_torch_nor_dask():
         runs.append(json.loads(done.stdout))
     assert runs[0][1] == []
     assert min(seconds for seconds, _ in runs) < 1.0
+
+
+def test_layers_are_those_of_the_contributors_page():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.search(re.escape(LAYERS.strip()), text)

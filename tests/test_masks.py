@@ -43,7 +43,7 @@ def test_amount_is_that_of_the_known_part_too():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+@pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 def test_coastal_cell_is_filled_and_then_cut_to_the_land(model, method):
     fine, coarse = coast()
     made = coarse.stsr.upscale(2, 1, method=method, model=model)

@@ -11,12 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xstsr import memory
-from xstsr.memory import (
-    available_bytes,
-    evaluation_bytes,
-    keep_freed_memory,
-    readable,
-)
+from xstsr.display import readable
+from xstsr.memory import available_bytes, evaluation_bytes, keep_freed_memory
 
 
 @pytest.mark.parametrize(

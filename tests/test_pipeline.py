@@ -10,24 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xstsr
-from tests.models import tiny_model, write_tiny_model
+from tests.models import NEURAL, STOCHASTIC, tiny_model, write_tiny_model
 from tests.strategies import cf_dataarrays, factors, make
-from xstsr import methods
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.diffusion.checkpoint import save_model
 from xstsr.errors import (
+    AssumptionWarning,
     CFError,
     CheckpointError,
+    CostWarning,
     DataError,
     FactorError,
     PlanError,
     UnitError,
     XstsrError,
 )
-from xstsr.memory import BYTES_PER_PIXEL, CostWarning
+from xstsr.memory import BYTES_PER_PIXEL
+from xstsr.methods import METHODS, neural
 
-ALL, NEURAL = tuple(methods.METHODS), methods.NEURAL
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+ALL = tuple(METHODS)
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_amount_and_rate_give_the_same_water(model, method):
 def test_any_chunks_give_the_same_bits(model, method, chunks):
     da = rain(frames=23, dtype="float64")
     options = {"method": method, "model": model}
-    if method in methods.STOCHASTIC:
+    if method in STOCHASTIC:
         options["realizations"] = 2
     eager = da.stsr.upscale(2, 3, **options)
     lazy = da.chunk(chunks).stsr.upscale(2, 3, **options)
@@ -145,7 +146,7 @@ def test_graph_carries_no_weights(model):
     assert len(pickle.dumps(graph)) < 300_000
 
 
-@pytest.mark.parametrize("method", methods.STOCHASTIC)
+@pytest.mark.parametrize("method", STOCHASTIC)
 def test_realization_does_not_depend_on_how_many_there_are(model, method):
     da = rain()
     few = da.stsr.upscale(3, 2, realizations=2, method=method, model=model)
@@ -202,7 +203,7 @@ def test_dims_stay_in_their_order(model):
     np.testing.assert_array_equal(fine.transpose(*straight.dims), straight)
 
 
-@pytest.mark.parametrize("method", methods.STOCHASTIC)
+@pytest.mark.parametrize("method", STOCHASTIC)
 def test_further_dimensions_are_kept_and_drawn_apart(model, method):
     two = xr.concat([rain(), rain()], xr.Variable("scenario", ["a", "b"]))
     fine = two.stsr.upscale(2, 2, method=method, model=model)
@@ -302,16 +303,16 @@ def test_networks_run_where_it_rains(model, monkeypatch):
     )
     plan = da.stsr.plan(8, 1, **options).job.plan
     drawn = []
-    condition = methods._condition
+    condition = neural._condition
 
     def counted(task):
         drawn.append(task.origin)
         return condition(task)
 
-    monkeypatch.setattr(methods, "_condition", counted)
+    monkeypatch.setattr(neural, "_condition", counted)
     skipped = da.stsr.upscale(8, 1, **options)
     assert len(drawn) <= 0.25 * len(list(plan.tiles))
-    monkeypatch.setattr(methods, "_is_settled", lambda task: False)
+    monkeypatch.setattr(neural, "_is_settled", lambda task: False)
     whole = da.stsr.upscale(8, 1, **options)
     assert len(drawn) > len(list(plan.tiles))
     np.testing.assert_array_equal(skipped, whole)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.strategies import make
 from xstsr import pipeline
-from xstsr.progress import is_watched, ticking
+from xstsr.display import is_watched, ticking
 
 
 class Terminal(io.StringIO):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xstsr.cf.meaning import AssumptionWarning
+from xstsr.errors import AssumptionWarning
 
 RADIUS = 6_371_007.2
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
@@ -691,7 +691,7 @@ def test_coarsening_gives_the_archive_back(which):
 
 
 @every
-@pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+@pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 def test_receipt_counts_the_same_kilograms(which):
     """By DataArrays, which have no bounds: the label is all that must be said."""
     known = PROVIDERS[which]()

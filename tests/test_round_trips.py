@@ -27,7 +27,7 @@ from xstsr.cf.times import from_micros, to_micros
 from xstsr.cf.units import registry
 from xstsr.geometry.cells import LABELS
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 import xstsr
 from tests.models import EVERY, SPEC, TINY, tiny_model, write_tiny_model
 from tests.strategies import make
-from xstsr.cli.doctor import model_card
 from xstsr.cli.main import main
 from xstsr.diffusion import sampler as samplers
+from xstsr.diffusion.card import model_card
 from xstsr.diffusion.checkpoint import (
     load_model,
     methods_of,
@@ -29,11 +29,10 @@ from xstsr.diffusion.checkpoint import (
 )
 from xstsr.diffusion.model import Model
 from xstsr.errors import CheckpointError, XstsrError
-from xstsr.methods import METHODS
+from xstsr.methods import METHODS, Name
 from xstsr.methods.recipe import Recipe, Taper
-from xstsr.pipeline import Method
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 KEYS = ("steps", "sampler", "beta", "L", "f")
 RULE = Recipe.for_factors(2, 3, step=60.0)
 WIDE, SILENT = replace(RULE, beta=2 * RULE.beta), replace(RULE, beta=0.0)
@@ -345,7 +344,7 @@ def test_model_without_a_denoiser_cannot_diffuse(tmp_path):
 
 def test_every_method_is_offered():
     """By the signature's type, the command line and the errors."""
-    assert set(get_args(Method)) == set(METHODS)
+    assert set(get_args(Name)) == set(METHODS)
     told = CliRunner().invoke(main, ["upscale", "--help"]).output
     assert all(name in told for name in METHODS)
 

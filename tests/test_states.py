@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from tests.models import SPEC, tiny_model, write_tiny_model
 from tests.strategies import make
 from tests.training.test_fit import CONFIG, event, field
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.diffusion.checkpoint import load_model, read_header, save_model
 from xstsr.diffusion.features import features
 from xstsr.diffusion.mean import add
 from xstsr.diffusion.transform import LogTransform, StateTransform, read_transform
-from xstsr.errors import DataError, XstsrError
+from xstsr.errors import AssumptionWarning, DataError, XstsrError
 from xstsr.training import train
 from xstsr.training.events import (
     State,

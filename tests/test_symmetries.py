@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.models import write_tiny_model
+from tests.models import NEURAL, STOCHASTIC, write_tiny_model
 from tests.strategies import HOUR, cf_dataarrays, make
 from xstsr.cf.times import DAY
 from xstsr.conservation.blocks import block_mean, block_sum, refine
 from xstsr.conservation.constraint import conserve
-from xstsr.methods import NEURAL, STOCHASTIC, baselines
+from xstsr.methods import baselines
 
 BASELINES = {"linear": baselines.linear, "nearest": baselines.nearest}
 FACTOR = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))

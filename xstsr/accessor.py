@@ -13,11 +13,11 @@ from xstsr.cf import summary
 from xstsr.conservation import balance
 from xstsr.conservation.receipt import Receipt
 from xstsr.evaluation import report
-from xstsr.factors import Space
 from xstsr.planning.preview import Preview
 from xstsr.regridding import frontend
 from xstsr.regridding.frontend import Target
 from xstsr.storage import store
+from xstsr.typing import Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,6 +3,11 @@
 Every message says what cannot be done, where, what was received and what to type next.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
 
 class XstsrError(ValueError):
     """Base of every error that xstsr raises on purpose.
@@ -141,4 +146,45 @@ class StoppedError(StoreError):
     ...         return xstsr.to_zarr(record, target, s=10, t=3, resume=True)
     >>> issubclass(StoppedError, StoreError)
     True
+    """
+
+
+class CostWarning(UserWarning):
+    """The work takes more memory or time than it need; the text says what to change.
+
+    Examples
+    --------
+    Stop before work that would be slow:
+
+    >>> import warnings
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount.chunk(time=1, y=1, x=1)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", xstsr.errors.CostWarning)
+    ...     rain.stsr.upscale(2, method="nearest")
+    Traceback (most recent call last):
+        ...
+    xstsr.errors.CostWarning: one window takes ... chunks of the input: chunk the ...
+    """
+
+
+class AssumptionWarning(UserWarning):
+    """Metadata were missing or ambiguous, and xstsr chose; the text says how to say it.
+
+    The same sentences are in `Meaning.notes` and in the output's ``xstsr_notes``.
+
+    Examples
+    --------
+    Make sure that nothing is assumed:
+
+    >>> import warnings
+    >>> import xstsr
+    >>> rain = xstsr.open_demo().rainfall_amount
+    >>> rain.attrs = {"units": "mm h-1", "standard_name": "rainfall_rate"}
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", xstsr.errors.AssumptionWarning)
+    ...     rain.stsr.upscale(2, method="nearest")
+    Traceback (most recent call last):
+        ...
+    xstsr.errors.AssumptionWarning: 'rainfall_amount' has no cell_methods ...
     """

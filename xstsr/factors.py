@@ -7,12 +7,10 @@ more than a network has learned is done in stages, each of them within its limit
 from collections.abc import Iterator
 from math import isqrt, sqrt
 from operator import index
-from typing import Any, TypeAlias
+from typing import Any
 
 from xstsr.errors import FactorError
-
-Space: TypeAlias = int | tuple[int, int]
-Factor: TypeAlias = tuple[int, int, int]
+from xstsr.typing import Factor, Space
 
 
 def read_factor(s: Space, t: int) -> Factor:

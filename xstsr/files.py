@@ -3,31 +3,18 @@
 Resumable writing of large results is another matter: see `xstsr.storage.store`.
 """
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import xarray as xr
 
+from xstsr.atomic import atomic_write
 from xstsr.cf.axes import find_axes
 from xstsr.cf.read import bounds_of
 from xstsr.cf.write import grid_mapping_names, grid_mapping_of
 from xstsr.errors import DataError
-
-__all__ = [
-    "beside",
-    "check_target",
-    "open_fields",
-    "open_files",
-    "open_variable",
-    "refuse_source",
-    "sources_of",
-    "write",
-]
 
 Chunks = Mapping[str, int]
 _SAME = ("units", "standard_name", "cell_methods")
@@ -180,7 +167,7 @@ def write(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:
     DataError : another suffix, or the target exists.
     """
     check_target(path, overwrite=overwrite)
-    with beside(path) as new:
+    with atomic_write(path) as new:
         if path.suffix == ".nc":
             dataset.to_netcdf(new, engine="netcdf4")
         else:
@@ -240,37 +227,6 @@ def sources_of(data: xr.DataArray | xr.Dataset) -> list[Path]:
     variables = data.variables.values() if isinstance(data, xr.Dataset) else ()
     told = (item.encoding.get("source") for item in (data, *variables))
     return [Path(text) for text in dict.fromkeys(told) if isinstance(text, str)]
-
-
-@contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` that takes its place once what is written is whole.
-
-    Parameters
-    ----------
-    path : Path
-        A file or a folder, new or old; folders above it are made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid4().hex[:12]
-    new = path.with_name(f".{path.stem}-{mark}{path.suffix}")
-    old = path.with_name(f".{path.stem}-{mark}-old{path.suffix}")
-    try:
-        yield new
-        # a directory cannot be replaced by rename: move the old one away first
-        if path.is_dir():
-            path.rename(old)
-        new.replace(path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        raise
-    finally:
-        for rest in (new, old):
-            if rest.is_dir():
-                shutil.rmtree(rest)
-            else:
-                rest.unlink(missing_ok=True)
 
 
 def _differences(first: xr.DataArray, other: xr.DataArray, time: str) -> list[str]:

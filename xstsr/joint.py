@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import xarray as xr
 
 from xstsr.errors import GridError, XstsrError
-from xstsr.factors import Space
 from xstsr.pipeline import upscale_dataset
 from xstsr.planning.predictors import Known, fields_of, needed_by
+from xstsr.typing import Space
 
 Models: TypeAlias = Mapping[str, str | PathLike[str] | Mapping[str, Any]]
 

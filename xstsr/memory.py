@@ -16,10 +16,6 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 
 
-class CostWarning(UserWarning):
-    """The work takes more memory or time than it need; the text says what to change."""
-
-
 def evaluation_bytes(pixels: int, per_pixel: int = BYTES_PER_PIXEL) -> int:
     """Tell the peak memory of a network and its input for so many fine pixels."""
     return EVALUATION + per_pixel * pixels
@@ -50,21 +46,6 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # not glibc
         return False
     return all(mallopt(option, KEPT) for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
-
-
-def readable(size: float) -> str:
-    """Write a size in bytes for people.
-
-    Examples
-    --------
-    >>> readable(3_400_000_000)
-    '3.17 GiB'
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.3g} TiB"
 
 
 def _machine_bytes() -> int:

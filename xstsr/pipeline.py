@@ -13,28 +13,28 @@ from importlib.metadata import version
 from itertools import count
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xstsr.cf.coords import dequantify
+from xstsr.cf.coords import dequantify, interpolate_instants
 from xstsr.cf.meaning import Meaning
 from xstsr.cf.read import bounds_of, read_meaning
 from xstsr.cf.write import relabel, to_dataset
-from xstsr.errors import PlanError
-from xstsr.execution.window import Job, Mode, check_values
-from xstsr.factors import Factor, Space, read_factor, space_of
-from xstsr.memory import CostWarning, available_bytes, readable
-from xstsr.methods import NEURAL, STOCHASTIC
+from xstsr.display import PATIENCE, readable, ticking
+from xstsr.errors import CostWarning, PlanError
+from xstsr.execution.run import refine
+from xstsr.execution.window import check_values
+from xstsr.factors import read_factor, space_of
+from xstsr.memory import available_bytes
+from xstsr.methods import Name, find_method
 from xstsr.methods.recipe import Recipe
+from xstsr.planning.job import Job
 from xstsr.planning.predictors import Known, check_stages, known_for
 from xstsr.planning.preview import Preview
-from xstsr.planning.stages import Jobs, factor_of, plan_stages, refine, settings_of
-from xstsr.points import interpolate_instants
-from xstsr.progress import PATIENCE, ticking
-
-Method = Literal["diffusion", "generator", "mean", "linear", "nearest", "rainfarm"]
+from xstsr.planning.stages import Jobs, factor_of, plan_stages, settings_of
+from xstsr.typing import Factor, Mode, Space
 
 
 def upscale(
@@ -44,7 +44,7 @@ def upscale(
     *,
     realizations: int | None = None,
     seed: int = 0,
-    method: Method = "diffusion",
+    method: Name = "diffusion",
     model: str | PathLike[str] = "default",
     conserve: Mode = "cell",
     recipe: Recipe | None = None,
@@ -299,8 +299,8 @@ def _provenance(jobs: Jobs) -> dict[str, str | int | float]:
         **settings_of(jobs),
         "conserve": jobs[0].mode,
     }
-    if request.method in STOCHASTIC:
+    if find_method(request.method).is_stochastic:
         told["seed"] = request.seed
-    if request.method in NEURAL:
+    if request.is_neural:
         told["model"] = f"{Path(request.model).stem}@sha256:{request.fingerprint[:12]}"
     return told

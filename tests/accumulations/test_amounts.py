@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xstsr
-from xstsr.cf.meaning import AssumptionWarning
+from xstsr.accumulations.restarts import Jitter, find_restarts, increments
 from xstsr.cf.read import read_meaning
 from xstsr.cf.units import hours_per, per_second, registry
-from xstsr.errors import CFError, DataError, UnitError
-from xstsr.increments import Jitter, find_restarts, increments
+from xstsr.errors import AssumptionWarning, CFError, DataError, UnitError
 
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 NORTH = {"standard_name": "latitude", "units": "degrees_north"}
@@ -64,7 +63,7 @@ def forecast(sums, steps, start="2020-06-01T12"):
     return xr.DataArray(sums, coords, dims, "tp", {"units": "m"})
 
 
-quiet = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+quiet = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 
 # closed form
 

@@ -106,7 +106,7 @@ def angle(lat, lon, lat2, lon2):
     return np.rad2deg(np.linalg.norm(gap, axis=-1))
 
 
-@pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+@pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 @pytest.mark.parametrize("grid", GRIDS)
 def test_fine_coordinates_and_corners_lie_where_the_cells_are(grid):
     _, true, (_, dy), _ = GRIDS[grid]
@@ -125,7 +125,7 @@ def test_fine_coordinates_and_corners_lie_where_the_cells_are(grid):
     assert angle(fine.lat_vertices, fine.lon_vertices, *expected).max() < 0.02 * cell
 
 
-@pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+@pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 def test_corners_are_not_made_up_where_the_input_has_none():
     ds = dataset("EURO-CORDEX").drop_vars("lon_vertices")
     fine = ds.stsr.upscale("pr", s=S, method="nearest")

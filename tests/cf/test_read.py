@@ -23,11 +23,10 @@ from tests.strategies import (
     time_edges,
 )
 from xstsr.cf.coords import coarsened, dequantify
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.read import area, bounds_of, factors_between, length, read_meaning
 from xstsr.cf.times import DAY
 from xstsr.cf.write import relabel, relabel_coarse, to_dataset
-from xstsr.errors import CFError, DataError, GridError, UnitError
+from xstsr.errors import AssumptionWarning, CFError, DataError, GridError, UnitError
 
 
 def read(da, **options):
@@ -140,7 +139,7 @@ def test_point_labels_are_at_the_start_so_that_coarse_times_recur():
         ("TP", "mm", "amount"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::xstsr.cf.read.AssumptionWarning")
+@pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 def test_well_known_names_need_no_standard_name(name, units, kind):
     da = make(name=name, units=units)
     da.attrs = {"units": units, "standard_name": "unknown"}

@@ -7,10 +7,10 @@ import xarray as xr
 import xstsr
 from tests.models import tiny_model
 from tests.strategies import HOUR, make, make_dataset
-from xstsr.cli.doctor import model_card
+from xstsr.diffusion.card import model_card
 from xstsr.diffusion.checkpoint import save_model
+from xstsr.display import readable
 from xstsr.errors import CheckpointError
-from xstsr.memory import readable
 
 
 def text_of(accessor):

@@ -4,6 +4,7 @@ import importlib.metadata
 import sys
 
 from xstsr.cli import doctor
+from xstsr.diffusion import card
 
 
 def test_survey_names_versions_and_devices():
@@ -37,6 +38,6 @@ def test_regridder_without_esmf_is_broken(monkeypatch, tmp_path):
 
 
 def test_models_carry_hash_and_card():
-    for row in doctor.models():
+    for row in card.models():
         assert len(row["sha256"]) == 64
         assert row["card"]

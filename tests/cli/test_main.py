@@ -12,11 +12,11 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 from tests.strategies import make_dataset
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cli import doctor
 from xstsr.cli.main import main
 from xstsr.data import open_demo
-from xstsr.errors import DataError
+from xstsr.diffusion import card
+from xstsr.errors import AssumptionWarning, DataError
 from xstsr.methods import METHODS
 
 
@@ -56,11 +56,11 @@ def test_doctor_prints_text_and_json():
 
 def test_models_prints_text_and_json():
     assert _xstsr("models").exit_code == 0
-    assert json.loads(_xstsr("models", "--json").output) == doctor.models()
+    assert json.loads(_xstsr("models", "--json").output) == card.models()
 
 
 def test_models_without_weights_says_what_works(monkeypatch):
-    monkeypatch.setattr(doctor, "models", list)
+    monkeypatch.setattr(card, "models", list)
     assert "linear, nearest and rainfarm need none" in _xstsr("models").output
 
 

@@ -10,13 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xstsr.conservation import blocks
-from xstsr.conservation.constraint import (
-    block_mean,
-    block_sum,
-    conserve,
-    refine,
-    residual,
-)
+from xstsr.conservation.blocks import block_mean, block_sum, refine, residual
+from xstsr.conservation.constraint import conserve
 from xstsr.errors import DataError, FactorError
 
 nan = np.nan

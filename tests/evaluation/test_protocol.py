@@ -24,7 +24,7 @@ from xstsr.evaluation.protocol import (
 )
 from xstsr.methods.recipe import Recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 
 
 def event(frames=6, side=24, seed=0):

@@ -22,7 +22,7 @@ from xstsr.evaluation.protocol import Protocol, score_methods
 from xstsr.plot import PlotError
 
 pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 
 METHODS = ("rainfarm", "linear", "nearest")
 

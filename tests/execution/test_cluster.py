@@ -16,10 +16,10 @@ import xarray as xr
 from tests.models import write_tiny_model
 from tests.runs import CALL, FACTORS, local_client, rain
 from tests.storage.test_store import assert_same_bytes
-from xstsr.errors import StoppedError, XstsrError
+from xstsr.errors import CostWarning, StoppedError, XstsrError
 from xstsr.execution import cluster as clusters
-from xstsr.execution.cluster import check_workers, cluster, current_client
-from xstsr.memory import CostWarning
+from xstsr.execution.cluster import check_workers, cluster
+from xstsr.methods.devices import current_client
 from xstsr.storage.journal import Journal
 from xstsr.storage.store import to_zarr
 

@@ -14,15 +14,14 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models import write_tiny_model
+from tests.models import replace_draw, write_tiny_model
 from tests.runs import local_client
 from tests.strategies import make, make_dataset
 from xstsr.cf.read import read_meaning
-from xstsr.conservation.blocks import block_mean
-from xstsr.errors import DataError
+from xstsr.conservation.blocks import block_mean, map_blocks
+from xstsr.errors import CostWarning, DataError
 from xstsr.execution.graph import cut, gather
-from xstsr.execution.run import map_blocks, upscale_blocks, upscale_now
-from xstsr.memory import CostWarning
+from xstsr.execution.run import upscale_blocks, upscale_now
 from xstsr.methods import METHODS
 from xstsr.methods.recipe import Recipe
 from xstsr.planning.request import prepare
@@ -312,14 +311,14 @@ def test_lazy_negative_values_are_not_looked_for(no_compute):
 def calls(monkeypatch):
     """First time of every window that is drawn, as hours from the start of 2001."""
     found = []
-    linear = METHODS["linear"]
+    linear = METHODS["linear"].draw
     start = np.datetime64("2001-01-01", "us").astype(int)
 
     def counted(task):
         found.append(int((task.times[0] - start) // 3_600_000_000))
         return linear(task)
 
-    monkeypatch.setitem(METHODS, "linear", counted)
+    replace_draw(monkeypatch, "linear", counted)
     return found
 
 

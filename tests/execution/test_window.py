@@ -8,18 +8,21 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.models import replace_draw
 from tests.strategies import HOUR, make, make_dataset, month_edges
 from xstsr.cf.read import bounds_of, read_meaning
 from xstsr.conservation.blocks import block_mean, refine
 from xstsr.errors import DataError
 from xstsr.execution.graph import surroundings
 from xstsr.execution.run import upscale_blocks, upscale_now
-from xstsr.execution.window import Job, Tile, check_values, draw, join, needed, say
+from xstsr.execution.window import check_values, draw, join, needed, say
 from xstsr.geometry.cells import areas_m2, refine_edges
-from xstsr.methods import METHODS, baselines
+from xstsr.methods import baselines
 from xstsr.methods.recipe import Recipe
+from xstsr.methods.task import Reach
+from xstsr.planning.job import Job, Tile
 from xstsr.planning.request import prepare
-from xstsr.planning.tiling import Plan, Reach, Span, tiles, windows
+from xstsr.planning.tiling import Plan, Span, tiles, windows
 
 START = int(month_edges(1, None)[0])  # 2001-01-01, where `make` begins
 ONLY = Tile(0, 0, 0, 0)
@@ -62,7 +65,7 @@ def whole_weights(job, da):
 
 def use(monkeypatch, job, function) -> Job:
     """The same job with a method of our own; raw values go through unchanged."""
-    monkeypatch.setitem(METHODS, job.request.method, function)
+    replace_draw(monkeypatch, job.request.method, function)
     return replace(job, mode="none")
 
 
@@ -385,7 +388,7 @@ def test_tiles_put_everything_in_its_place(rows, columns, pitch, s, stride):
         return clock(task)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS, "linear", counted)
+        replace_draw(patch, "linear", counted)
         da = states(1, rows, columns)
         job = job_of(da, s, conserve="none")
         near = Reach(0, 12, stride=stride)

@@ -11,16 +11,17 @@ import xarray as xr
 
 from tests.models import write_tiny_model
 from tests.strategies import make
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.read import read_meaning
 from xstsr.diffusion.noise import normal
+from xstsr.errors import AssumptionWarning
 from xstsr.geometry.globe import Globe, globe_of, surround
 from xstsr.memory import BYTES_PER_PIXEL
 from xstsr.methods.recipe import Recipe
+from xstsr.methods.task import Reach
 from xstsr.pipeline import plan
-from xstsr.planning.tiling import Reach, make_plan
+from xstsr.planning.tiling import make_plan
 
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 NEAR = Recipe(beta=0.02, context=1)
 GLOBE = Globe(9, 12, (True, True), 0, 6)
 

@@ -10,7 +10,7 @@ from xstsr.conservation.constraint import block_mean, conserve, refine
 from xstsr.errors import DataError, FactorError
 from xstsr.methods import baselines
 from xstsr.methods.baselines import RAINFARM_HALO, linear, nearest, rainfarm, slopes
-from xstsr.verification.spatial import ring_power
+from xstsr.verification.spectra import ring_power
 
 nan = np.nan
 

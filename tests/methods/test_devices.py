@@ -12,11 +12,9 @@ import torch
 
 from tests.models import write_tiny_model
 from tests.strategies import make
-from xstsr import methods
 from xstsr.diffusion.model import Model
-from xstsr.errors import PlanError
-from xstsr.memory import CostWarning
-from xstsr.methods import devices
+from xstsr.errors import CostWarning, PlanError
+from xstsr.methods import devices, neural
 from xstsr.methods.devices import batch_size, cores, in_batches, is_out_of_memory, turn
 
 
@@ -114,7 +112,7 @@ def test_gpu_draws_as_many_as_its_free_memory_holds(
 def test_realizations_do_not_depend_on_the_batch(model, monkeypatch, size):
     da, options = rain(), {"realizations": 4, "model": model, "device": "cpu"}
     usual = da.stsr.upscale(2, 3, **options)
-    monkeypatch.setattr(methods, "batch_size", lambda *_: size)
+    monkeypatch.setattr(neural, "batch_size", lambda *_: size)
     batched = da.stsr.upscale(2, 3, **options)
     scale = float(usual.std())
     np.testing.assert_allclose(batched, usual, rtol=0, atol=1e-5 * scale)
@@ -131,7 +129,7 @@ def test_diffusion_goes_on_with_half_where_memory_runs_out(model, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return sample(self, condition, noise, **rest)
 
-    monkeypatch.setattr(methods, "batch_size", lambda *_: 4)
+    monkeypatch.setattr(neural, "batch_size", lambda *_: 4)
     monkeypatch.setattr(Model, "sample", scarce)
     with pytest.warns(CostWarning, match="with 4 realizations.*going on with 2"):
         found = da.stsr.upscale(2, 3, **options)

@@ -8,13 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models import tiny_model, write_tiny_model
-from xstsr import methods
+from tests.models import NEURAL, STOCHASTIC, tiny_model, write_tiny_model
 from xstsr.diffusion.checkpoint import fingerprint
 from xstsr.errors import CheckpointError, XstsrError
-from xstsr.methods import METHODS, NEURAL, REACH, STOCHASTIC, Request, Task, baselines
+from xstsr.methods import METHODS, Method, baselines, devices, find_method, neural
 from xstsr.methods.recipe import Recipe
-from xstsr.planning.tiling import Reach
+from xstsr.methods.task import Reach, Request, Task
 
 HOUR = 3_600_000_000
 RECIPE = Recipe(0.01, 3)
@@ -47,7 +46,7 @@ def task_of(request, coarse=None, **place):
 
 
 def run(task):
-    return METHODS[task.request.method](task)
+    return METHODS[task.request.method].draw(task)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -83,7 +82,7 @@ def test_dry_field_stays_dry(name, model):
 
 def test_dry_field_needs_no_network(monkeypatch):
     """Cost grows with the wet area: not even the model is loaded."""
-    monkeypatch.setattr(methods, "_condition", lambda task: pytest.fail("not dry"))
+    monkeypatch.setattr(neural, "_condition", lambda task: pytest.fail("not dry"))
     request = Request("diffusion", (1, 2, 2), 1.0, 60.0, RECIPE, (0, 1))
     np.testing.assert_array_equal(run(task_of(request, np.zeros((2, 3, 3)))), 0.0)
 
@@ -109,7 +108,7 @@ def test_skipping_the_dry_changes_no_bit(model, wet, missing, name):
     task = task_of(request, coarse, kept=kept)
     usual = run(task)[fine]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(methods, "_is_settled", lambda task: False)
+        patch.setattr(neural, "_is_settled", lambda task: False)
         whole = run(task)[fine]
     np.testing.assert_array_equal(usual, whole)
 
@@ -212,36 +211,33 @@ def test_changed_model_file_is_refused(tmp_path):
     assert np.isfinite(run(task_of(request))).all()
 
 
-def test_every_method_has_its_context():
-    assert set(REACH) | set(NEURAL) == set(METHODS)
-    assert not set(REACH) & set(NEURAL)
-    assert set(STOCHASTIC) <= set(METHODS)
-    # what is blended, one frame, must have the whole context of the method
-    assert REACH["rainfarm"]((3, 2, 2)).frames > baselines.RAINFARM_HALO
-    assert REACH["rainfarm"]((3, 2, 2)).pixels is None
+def test_rainfarm_has_its_context_where_it_is_blended():
+    """What is blended, one frame, must have the whole context of the method."""
+    reach = METHODS["rainfarm"].reach(request_for("rainfarm"))
+    assert reach.frames > baselines.RAINFARM_HALO
+    assert reach.pixels is None
 
 
-@pytest.mark.parametrize("name", ["cubic", "", "Linear", "check_method"])
+@pytest.mark.parametrize("name", ["cubic", "", "Linear", "find_method"])
 def test_unknown_method_is_refused_with_the_known_ones(name):
     with pytest.raises(XstsrError, match=rf"method='{name}': choose one of \['diff"):
-        methods.check_method(name)
+        find_method(name)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_known_method_is_accepted(name):
-    methods.check_method(name)
+    assert find_method(name) is METHODS[name]
 
 
 def test_new_method_needs_one_entry(monkeypatch):
     """A function in the table is all that a method takes, and what it looks at."""
     from tests.strategies import make
 
-    monkeypatch.setitem(
-        METHODS,
-        "half",
+    half = Method(
         lambda task: baselines.nearest(task.coarse, task.request.factor)[None] * 0.5,
+        lambda request: Reach(0, 0),
     )
-    monkeypatch.setitem(REACH, "half", lambda factor: Reach(0, 0))
+    monkeypatch.setitem(METHODS, "half", half)
     da = make(np.full((2, 2, 2), 4.0), grid="metres")
     raw = da.stsr.upscale(2, method="half", conserve="none")
     np.testing.assert_allclose(raw, 2.0)
@@ -251,25 +247,25 @@ def test_new_method_needs_one_entry(monkeypatch):
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
 def test_unknown_device_is_refused(device):
     with pytest.raises(XstsrError, match=rf"device='{device}'.*'cuda:1'"):
-        methods.choose_device(device)
+        devices.choose_device(device)
 
 
 def test_missing_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert methods.choose_device("cuda:0") == "cuda:0"
+    assert devices.choose_device("cuda:0") == "cuda:0"
     with pytest.raises(XstsrError, match=r"device='cuda:1'.*sees 1 GPUs.*'cpu'"):
-        methods.choose_device("cuda:1")
+        devices.choose_device("cuda:1")
 
 
 def test_gpus_of_a_cluster_are_left_to_its_workers(monkeypatch):
     """The machine that asks may have none."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(methods, "current_client", lambda: "a client")
-    assert methods.choose_device("cuda") == "cuda"
+    monkeypatch.setattr(devices, "current_client", lambda: "a client")
+    assert devices.choose_device("cuda") == "cuda"
 
 
 @pytest.mark.parametrize(("there", "chosen"), [(True, "cuda"), (False, "cpu")])
 def test_device_is_a_gpu_where_there_is_one(monkeypatch, there, chosen):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert methods.choose_device(None) == chosen
-    assert methods.choose_device("cpu") == "cpu"
+    assert devices.choose_device(None) == chosen
+    assert devices.choose_device("cpu") == "cpu"

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tests.models import SPEC, tiny_model, write_tiny_model
+from tests.models import SPEC, replace_draw, tiny_model, write_tiny_model
 from tests.strategies import make
 from tests.training.test_fit import CONFIG, DRAW, field
-from xstsr import methods
 from xstsr.cli.main import main
 from xstsr.diffusion.checkpoint import load_model, read_header, save_model
-from xstsr.diffusion.known import KnownField, known_maps
+from xstsr.diffusion.features import KnownField, known_maps
 from xstsr.errors import DataError, GridError, StoreError, XstsrError
 from xstsr.evaluation.protocol import Protocol
 from xstsr.memory import BYTES_PER_PIXEL
@@ -40,7 +39,7 @@ from xstsr.training.predictors import fit_known
 OROG = KnownField("orog", "m", 500.0, 300.0)
 LAND = KnownField("sftlf", "%", 50.0, 40.0)
 QUIET = {"say": lambda line: None}
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def probe(monkeypatch):
     def shown(task):
         return np.broadcast_to(task.known[0, 0, 0], (1, *task.shape)).astype(np.float32)
 
-    monkeypatch.setitem(methods.METHODS, "mean", shown)
+    replace_draw(monkeypatch, "mean", shown)
     return {"method": "mean", "conserve": "none"}
 
 
@@ -135,8 +134,8 @@ def test_static_field_reaches_its_pixels(model, s, margin, grid, flips, chunks, 
     da = rain(grid=grid)
     under = beneath(da, s, margin)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(
-            methods.METHODS,
+        replace_draw(
+            patch,
             "mean",
             lambda task: np.broadcast_to(task.known[0, 0, 0], (1, *task.shape)),
         )

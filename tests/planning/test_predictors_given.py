@@ -8,13 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models import SPEC, write_tiny_model
+from tests.models import SPEC, replace_draw, write_tiny_model
 from tests.strategies import HOUR, make, make_dataset
 from tests.test_states import temperature
 from tests.training.test_fit import CONFIG, DRAW, field
-from xstsr import methods
 from xstsr.diffusion.checkpoint import read_header
-from xstsr.diffusion.known import KnownField, known_maps
+from xstsr.diffusion.features import KnownField, known_maps
 from xstsr.diffusion.transform import StateTransform
 from xstsr.errors import CFError, DataError, GridError, XstsrError
 from xstsr.memory import BYTES_PER_PIXEL
@@ -27,7 +26,7 @@ RAIN = KnownField("pr", "mm h-1", 1.0, 2.0, timed=True, logged=True)
 WIND = KnownField("uas", "m s-1", 1.0, 2.0, timed=True)
 OROG = KnownField("orog", "m", 500.0, 300.0)
 KELVIN = StateTransform(280.0, 5.0, "K", "air_temperature")
-pytestmark = pytest.mark.filterwarnings("ignore::xstsr.cf.meaning.AssumptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::xstsr.errors.AssumptionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,7 @@ def test_each_realization_is_told_its_own_rain(
     rates = rain * 2 if amount else rain  # mm in half an hour
     told = rain if chunks is None else rain.chunk(chunks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(methods.METHODS, "diffusion", lambda task: task.known[:, 0])
+        replace_draw(patch, "diffusion", lambda task: task.known[:, 0])
         made = (coarse.chunk(time=2) if lazy else coarse).stsr.upscale(
             2, 2, model=model, given=told, conserve="none", realizations=realizations,
             label=label,
@@ -96,7 +95,7 @@ def test_windows_and_tiles_are_told_their_part(model, monkeypatch):
     values = rng.gamma(0.5, 2.0, (60, 40, 30))
     coarse = make(values + 270, kind="state", name="tas", grid="metres", step=HOUR)
     rain = make(values, grid="metres", step=HOUR).stsr.upscale(4, 1, method="nearest")
-    monkeypatch.setitem(methods.METHODS, "diffusion", lambda task: task.known[:, 0])
+    replace_draw(monkeypatch, "diffusion", lambda task: task.known[:, 0])
     monkeypatch.setattr(
         "xstsr.planning.tiling.WORKING_SET", BYTES_PER_PIXEL * 28 * 112 * 112
     )
@@ -137,7 +136,7 @@ def test_static_and_given_fields_go_together(tmp_path, monkeypatch):
     orog.attrs = {"units": "m"}
     options = {"static": orog, "given": rain, "realizations": 2, "model": model}
     assert coarse.stsr.upscale(2, 2, **options).shape == rain.shape
-    monkeypatch.setitem(methods.METHODS, "diffusion", lambda task: task.known[:, 0])
+    replace_draw(monkeypatch, "diffusion", lambda task: task.known[:, 0])
     made = coarse.stsr.upscale(2, 2, conserve="none", **options)
     for one in made.values.reshape(-1, *orog.shape):
         np.testing.assert_array_equal(one, orog)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from tests.models import write_tiny_model
 from tests.strategies import HOUR, cf_dataarrays, factors, make, make_dataset
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.read import read_meaning
-from xstsr.errors import CFError, FactorError, XstsrError
+from xstsr.errors import AssumptionWarning, CFError, FactorError, XstsrError
 from xstsr.memory import PROCESS, evaluation_bytes
 from xstsr.methods.recipe import Recipe
 from xstsr.planning.preview import COPIES, PIXELS_PER_SECOND, PIXELS_PER_SECOND_AT_ONCE

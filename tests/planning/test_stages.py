@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 import xstsr
 from tests.models import SPEC, tiny_model, write_tiny_model
 from tests.strategies import cf_dataarrays, make, make_dataset
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.read import read_meaning
 from xstsr.diffusion.checkpoint import save_model
 from xstsr.diffusion.transform import StateTransform
-from xstsr.errors import FactorError, PlanError
+from xstsr.errors import AssumptionWarning, FactorError, PlanError
 from xstsr.methods.recipe import Recipe, Taper
 from xstsr.planning.stages import chain, plan_stages
 

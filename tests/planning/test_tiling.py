@@ -6,10 +6,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from xstsr.errors import PlanError
+from xstsr.methods.task import Reach
 from xstsr.planning import tiling as plans
 from xstsr.planning.tiling import (
     Plan,
-    Reach,
     Span,
     blend_weights,
     computed,

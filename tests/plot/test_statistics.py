@@ -8,6 +8,7 @@ from xstsr.errors import DataError, GridError, UnitError
 from xstsr.plot import PlotError, animate, rank_histogram, receipt, spectra, spread
 from xstsr.plot.style import symmetric_scale
 from xstsr.verification import diagnostics
+from xstsr.verification.spectra import spatial_spectrum, temporal_spectrum
 
 pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
 
@@ -46,7 +47,7 @@ def test_spectrum_of_a_wave_peaks_at_its_length_and_holds_its_power():
     # amplitude 2, wavelength 16 km: variance 2, all of it in one ring of the plane
     x = np.arange(128) * 2.0
     wave = 2 * np.sin(2 * np.pi * x / 16.0) * np.ones((3, 128, 1))
-    wavelength, power = diagnostics.spatial_spectrum(wave, spacing=2.0)
+    wavelength, power = spatial_spectrum(wave, spacing=2.0)
     assert wavelength[power.argmax()] == pytest.approx(16.0)
     # density times the cells of the spectrum, rings of 2 pi k, is the variance
     rings = 2 * np.pi * np.arange(1, power.size + 1)
@@ -56,7 +57,7 @@ def test_spectrum_of_a_wave_peaks_at_its_length_and_holds_its_power():
 def test_spectrum_in_time_peaks_at_the_period():
     t = np.arange(48) * 10.0
     series = np.sin(2 * np.pi * t / 60.0)[:, None, None] * np.ones((48, 3, 3))
-    period, power = diagnostics.temporal_spectrum(series, step=10.0)
+    period, power = temporal_spectrum(series, step=10.0)
     assert period[power.argmax()] == pytest.approx(60.0)
 
 
@@ -118,7 +119,7 @@ def test_spectra_draw_every_source_on_its_own_grid(trial):
     # two pixels of a kilometre; and the shorter side, of three cells of four
     assert drawn["fine"].get_xdata().min() == pytest.approx(2.0)
     assert drawn["coarse"].get_xdata().min() == pytest.approx(12.0)
-    expected = diagnostics.spatial_spectrum(truth.values, 1.0)[1]
+    expected = spatial_spectrum(truth.values, 1.0)[1]
     np.testing.assert_allclose(drawn["truth"].get_ydata(), expected, rtol=1e-3)
     assert "mm h-1" in space.get_ylabel()
     assert time.get_xlabel() == "period"

@@ -6,8 +6,7 @@ import xarray as xr
 
 import xstsr
 from tests.strategies import make, make_dataset
-from xstsr.cf.meaning import AssumptionWarning
-from xstsr.errors import CFError, DataError, GridError
+from xstsr.errors import AssumptionWarning, CFError, DataError, GridError
 from xstsr.geometry.cells import EARTH_RADIUS_M
 from xstsr.geometry.projections import crs_of_mapping, local_crs, read_crs, transform
 from xstsr.regridding.frontend import make_weights

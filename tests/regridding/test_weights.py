@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xstsr import outlines
 from xstsr.errors import GridError
 from xstsr.geometry import polygons
 from xstsr.geometry.cells import areas_plane, areas_sphere
@@ -281,7 +280,7 @@ def test_boxes_as_polygons_have_the_weights_of_axes():
     y, x = np.sort(rng.uniform(20, 70, 6)), np.sort(rng.uniform(-30, 40, 7))
     target = np.linspace(70, 15, 5), np.linspace(-40, 45, 8)
     row, column = np.divmod(np.arange(30), 6)
-    lat, lon = outlines.boxes(
+    lat, lon = polygons.boxes(
         np.stack([y[row], y[row + 1]], 1), np.stack([x[column], x[column + 1]], 1), 3
     )
     u, v = polygons.unwrap(lon % 360, np.sin(np.deg2rad(lat)))
@@ -297,17 +296,17 @@ def test_boxes_as_polygons_have_the_weights_of_axes():
 
 def test_corners_lie_half_way_between_centres():
     lat, lon = np.meshgrid([0.0, 1.0, 2.0], [10.0, 11.0], indexing="ij")
-    corner_lat, corner_lon = outlines.corners_from_centers(lat, lon)
+    corner_lat, corner_lon = polygons.corners_from_centers(lat, lon)
     np.testing.assert_allclose(corner_lat[1, 0], [0.5, 0.5, 1.5, 1.5], atol=1e-3)
     np.testing.assert_allclose(corner_lon[1, 0], [9.5, 10.5, 10.5, 9.5], atol=1e-3)
-    shared = outlines.corners_of_grid(corner_lat)
+    shared = polygons.corners_of_grid(corner_lat)
     assert shared.shape == (4, 3)
     np.testing.assert_allclose(shared[:, 0], [-0.5, 0.5, 1.5, 2.5], atol=1e-3)
 
 
 def test_one_row_has_no_corners():
     with pytest.raises(GridError, match=r"shape \(1, 5\): each axis needs two cells"):
-        outlines.corners_from_centers(np.zeros((1, 5)), np.zeros((1, 5)))
+        polygons.corners_from_centers(np.zeros((1, 5)), np.zeros((1, 5)))
 
 
 def test_corners_that_do_not_meet_are_refused():
@@ -316,13 +315,13 @@ def test_corners_that_do_not_meet_are_refused():
     with pytest.raises(
         GridError, match=r"those of cell \(1, 0\).*are 0.5 degrees apart"
     ):
-        outlines.corners_of_grid(corners)
+        polygons.corners_of_grid(corners)
 
 
 def test_sides_of_curvilinear_cells_are_great_circles():
     """Half-way between 10 and 50 E on 60 N the great circle is further north."""
     lat, lon = np.array([[60.0, 60, 70, 70]]), np.array([[10.0, 50, 50, 10]])
-    lats, lons = outlines.great_circles(lat, lon, 2)
+    lats, lons = polygons.great_circles(lat, lon, 2)
     np.testing.assert_allclose(
         lats[0, 1],
         np.rad2deg(np.arctan(np.tan(np.deg2rad(60)) / np.cos(np.deg2rad(20)))),
@@ -333,10 +332,10 @@ def test_sides_of_curvilinear_cells_are_great_circles():
 def test_region_tells_what_may_lie_in_it():
     region = np.array([50.0, 55.0]), np.array([5.0, 15.0])
     places = np.array([52.0, -52.0, 52.0]), np.array([10.0, 190.0, 190.0])
-    np.testing.assert_array_equal(outlines.near(*places, *region), [True, False, False])
+    np.testing.assert_array_equal(polygons.near(*places, *region), [True, False, False])
     ring = np.zeros(36), np.arange(0.0, 360, 10)
-    assert outlines.circle(*ring)[2] == 180.0
-    assert outlines.near(*places, *ring).all()
+    assert polygons.circle(*ring)[2] == 180.0
+    assert polygons.near(*places, *ring).all()
 
 
 # xesmf

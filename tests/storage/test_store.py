@@ -26,12 +26,16 @@ from tests.cli.test_batch import names
 from tests.models import write_tiny_model
 from tests.runs import CALL, FACTORS, grow, rain
 from tests.strategies import make, make_dataset
-from xstsr import publish
-from xstsr.errors import DataError, PlanError, StoppedError, StoreError, XstsrError
-from xstsr.fingerprint import fingerprint
-from xstsr.memory import CostWarning
+from xstsr.errors import (
+    CostWarning,
+    DataError,
+    PlanError,
+    StoppedError,
+    StoreError,
+    XstsrError,
+)
 from xstsr.storage import store, writer
-from xstsr.storage.journal import Journal, differences
+from xstsr.storage.journal import Journal, differences, fingerprint
 from xstsr.storage.store import _local, to_zarr
 
 LINEAR = {"method": "linear"}
@@ -336,7 +340,7 @@ def test_disk_that_fills_when_all_is_written_stops_and_is_resumed(
     tmp_path, monkeypatch, finished
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(publish.shutil, "copyfile", no_space)
+        patch.setattr(writer.shutil, "copyfile", no_space)
         with pytest.raises(StoppedError, match=r"all windows were written.*No space"):
             to_zarr(rain(), tmp_path / "a.zarr", *FACTORS, **CALL)
     assert not (tmp_path / "a.zarr").exists()
@@ -659,7 +663,7 @@ def test_run_killed_while_it_is_published_is_finished(
         if step == "rename":
             patch.setattr(Path, "rename", fail)
         else:
-            patch.setattr(publish.shutil, step, fail)
+            patch.setattr(writer.shutil, step, fail)
         with pytest.raises(Killed, match="at this moment"):
             grow(str(target), "synchronous")
     assert target.exists() == (step == "rmtree")
@@ -708,9 +712,7 @@ def test_store_removed_after_its_run_was_killed_is_made_again(tmp_path, finished
     target = tmp_path / "a.zarr"
     rest = Journal.beside(target).folder
     (rest / "journal").mkdir(parents=True)
-    (rest / "call.json").write_text(
-        json.dumps(publish.call_of(finished) | {"first": 0})
-    )
+    (rest / "call.json").write_text(json.dumps(writer.call_of(finished) | {"first": 0}))
     grow(str(target), "synchronous")
     assert_same_bytes(target, finished)
     assert not rest.exists()

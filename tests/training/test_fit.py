@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.models import SPEC, tiny_model, write_tiny_model
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.diffusion.checkpoint import load_model, read_header
 from xstsr.diffusion.features import Features
-from xstsr.errors import CheckpointError, DataError
+from xstsr.errors import AssumptionWarning, CheckpointError, DataError
 from xstsr.training import train
 from xstsr.training.config import HELD_OUT_S, HELD_OUT_T, Config, Draw
 from xstsr.training.events import (

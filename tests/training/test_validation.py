@@ -11,10 +11,9 @@ from scoringrules import crps_ensemble
 
 from tests.models import tiny_model
 from tests.training.test_fit import CONFIG, DRAW, event, field
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.conservation.constraint import conserve
 from xstsr.diffusion.checkpoint import fingerprint, load_model, read_header
-from xstsr.errors import CheckpointError, DataError
+from xstsr.errors import AssumptionWarning, CheckpointError, DataError
 from xstsr.methods import baselines
 from xstsr.training import train
 from xstsr.training.events import Event, decode, encode

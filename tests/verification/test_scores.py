@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from xstsr.conservation.constraint import block_mean, conserve, refine
 from xstsr.errors import DataError
-from xstsr.verification import scores
-from xstsr.verification.spatial import ring_power
+from xstsr.verification import scores, spatial, spectra
+from xstsr.verification import table as tables
+from xstsr.verification.spectra import ring_power
 
 nan = np.nan
 
@@ -83,7 +84,7 @@ def test_ring_power_of_a_wave_stands_in_its_ring():
 
 
 @pytest.mark.parametrize(
-    "distance", [scores.log_spectral_distance, scores.temporal_spectral_distance]
+    "distance", [spectra.log_spectral_distance, spectra.temporal_spectral_distance]
 )
 def test_spectral_distances_of_a_tenfold_field_are_two_decades(event, distance):
     _, truth = event
@@ -94,17 +95,17 @@ def test_spectral_distances_of_a_tenfold_field_are_two_decades(event, distance):
 
 def test_temporal_spectral_distance_needs_four_steps(event):
     ensemble, truth = event
-    assert np.isnan(scores.temporal_spectral_distance(ensemble[:, :3], truth[:3]))
+    assert np.isnan(spectra.temporal_spectral_distance(ensemble[:, :3], truth[:3]))
 
 
 def test_fss_forgives_displacement_within_the_neighbourhood():
     truth, shifted = np.zeros((1, 21, 21)), np.zeros((1, 1, 21, 21))
     truth[0, 10, 10], shifted[0, 0, 10, 11] = 5, 5
-    assert scores.fss(truth[None], truth, 1.0, 1) == 1
-    assert scores.fss(shifted, truth, 1.0, 1) == 0
+    assert spatial.fss(truth[None], truth, 1.0, 1) == 1
+    assert spatial.fss(shifted, truth, 1.0, 1) == 0
     # 3 x 3 boxes: each field covers 9 pixels, 6 of them in common: 1 - 6 / 18
-    assert scores.fss(shifted, truth, 1.0, 3) == pytest.approx(2 / 3)
-    assert np.isnan(scores.fss(shifted, truth, 9.0, 3))
+    assert spatial.fss(shifted, truth, 1.0, 3) == pytest.approx(2 / 3)
+    assert np.isnan(spatial.fss(shifted, truth, 9.0, 3))
 
 
 def test_fss_leaves_missing_pixels_out():
@@ -113,7 +114,7 @@ def test_fss_leaves_missing_pixels_out():
     forecast = truth[None].copy()
     truth[0, 2, 3] = nan
     forecast[0, 0, 2, 3] = 99
-    assert scores.fss(forecast, truth, 1.0, 3) == pytest.approx(1)
+    assert spatial.fss(forecast, truth, 1.0, 3) == pytest.approx(1)
 
 
 def test_quantile_and_wet_area_ratios_by_hand():
@@ -130,8 +131,8 @@ def test_lag1_correlation_error_by_hand():
     flipping = steady.copy()
     flipping[1] = flipping[1, :, ::-1]
     # correlations 1 and -1
-    assert scores.lag1_correlation_error(flipping[None], steady) == pytest.approx(-2)
-    assert np.isnan(scores.lag1_correlation_error(steady[None, :1], steady[:1]))
+    assert spatial.lag1_correlation_error(flipping[None], steady) == pytest.approx(-2)
+    assert np.isnan(spatial.lag1_correlation_error(steady[None, :1], steady[:1]))
 
 
 def test_seams_by_hand():
@@ -139,36 +140,38 @@ def test_seams_by_hand():
     # nothing changes, which halves all means alike where the factor is 2 as well
     truth = np.tile(np.array([0.0, 1.0, 3.0, 4.0]), (2, 4, 1))
     ensemble = np.tile(np.array([0.0, 1.0, 4.0, 5.0]), (3, 2, 4, 1))
-    assert scores.seam_space(ensemble, truth, (2, 1, 2)) == pytest.approx(1.5)
-    assert scores.seam_space(ensemble, truth, (2, 2, 2)) == pytest.approx(1.5)
-    turned = scores.seam_space(ensemble.swapaxes(2, 3), truth.swapaxes(1, 2), (2, 2, 1))
+    assert spatial.seam_space(ensemble, truth, (2, 1, 2)) == pytest.approx(1.5)
+    assert spatial.seam_space(ensemble, truth, (2, 2, 2)) == pytest.approx(1.5)
+    turned = spatial.seam_space(
+        ensemble.swapaxes(2, 3), truth.swapaxes(1, 2), (2, 2, 1)
+    )
     assert turned == pytest.approx(1.5)
-    along_time = scores.seam_time(ensemble.swapaxes(1, 3), truth.T, (2, 1, 1))
+    along_time = spatial.seam_time(ensemble.swapaxes(1, 3), truth.T, (2, 1, 1))
     assert along_time == pytest.approx(1.5)
 
 
 def test_seams_of_the_truth_are_one_and_of_blocks_infinite(event):
     _, truth = event
-    assert scores.seam_space(truth[None], truth, (2, 5, 7)) == pytest.approx(1)
-    assert scores.seam_time(truth[None], truth, (2, 5, 7)) == pytest.approx(1)
+    assert spatial.seam_space(truth[None], truth, (2, 5, 7)) == pytest.approx(1)
+    assert spatial.seam_time(truth[None], truth, (2, 5, 7)) == pytest.approx(1)
     blocks = refine(block_mean(truth, (2, 5, 7)), (2, 5, 7))[None]
-    assert scores.seam_space(blocks, truth, (2, 5, 7)) == np.inf
-    assert scores.seam_time(blocks, truth, (2, 5, 7)) == np.inf
+    assert spatial.seam_space(blocks, truth, (2, 5, 7)) == np.inf
+    assert spatial.seam_time(blocks, truth, (2, 5, 7)) == np.inf
 
 
 def test_seams_without_anything_to_compare_are_nan(event):
     ensemble, truth = event
-    assert np.isnan(scores.seam_space(ensemble, truth, (2, 1, 1)))
-    assert np.isnan(scores.seam_space(ensemble, truth, (2, 20, 21)))
-    assert np.isnan(scores.seam_time(ensemble, truth, (1, 5, 7)))
-    assert np.isnan(scores.seam_time(ensemble, 0 * truth, (2, 5, 7)))
+    assert np.isnan(spatial.seam_space(ensemble, truth, (2, 1, 1)))
+    assert np.isnan(spatial.seam_space(ensemble, truth, (2, 20, 21)))
+    assert np.isnan(spatial.seam_time(ensemble, truth, (1, 5, 7)))
+    assert np.isnan(spatial.seam_time(ensemble, 0 * truth, (2, 5, 7)))
 
 
 def test_seams_leave_missing_pixels_out(event):
     ensemble, truth = event
     marked = ensemble.copy()
     marked[:, np.isnan(truth)] = 1e6
-    for seam in (scores.seam_space, scores.seam_time):
+    for seam in (spatial.seam_space, spatial.seam_time):
         expected = seam(ensemble, truth, (2, 5, 7))
         assert seam(marked, truth, (2, 5, 7)) == pytest.approx(expected)
 
@@ -177,16 +180,16 @@ def test_psnr_by_hand():
     truth = np.array([[[10.0, 0.0]]])
     # mse of the mean is (1 + 1) / 2 = 1, so 20 log10(10)
     ensemble = np.stack([truth + 2, truth])
-    assert scores.psnr(ensemble, truth) == pytest.approx(20)
-    assert scores.psnr(truth[None], truth) == np.inf
-    assert np.isnan(scores.psnr(ensemble, 0 * truth))
+    assert spatial.psnr(ensemble, truth) == pytest.approx(20)
+    assert spatial.psnr(truth[None], truth) == np.inf
+    assert np.isnan(spatial.psnr(ensemble, 0 * truth))
 
 
 def test_ssim_of_itself_is_one(event):
     _, truth = event
-    assert scores.ssim(truth[None], truth) == pytest.approx(1)
-    assert np.isnan(scores.ssim(truth[None], 0 * truth))
-    assert np.isnan(scores.ssim(truth[None, :, :6], truth[:, :6]))
+    assert spatial.ssim(truth[None], truth) == pytest.approx(1)
+    assert np.isnan(spatial.ssim(truth[None], 0 * truth))
+    assert np.isnan(spatial.ssim(truth[None, :, :6], truth[:, :6]))
 
 
 def test_largest_residual_is_relative_and_sees_wet_dry_cells():
@@ -202,7 +205,7 @@ def test_score_table_holds_every_score(event):
     factor, weights = (2, 5, 7), np.linspace(1, 2, 20)[:, None]
     coarse = block_mean(truth, factor, weights)
     ensemble = conserve(ensemble, coarse, factor, weights=weights)
-    table = scores.score_table(ensemble, truth, coarse, factor, weights)
+    table = tables.score_table(ensemble, truth, coarse, factor, weights)
     assert list(table) == [
         "fair_crps", "rmse", "spread_skill", "log_spectral_distance",
         "temporal_spectral_distance", "fss_1", "fss_5", "fss_10", "q99_ratio",
@@ -211,7 +214,7 @@ def test_score_table_holds_every_score(event):
     ]  # fmt: skip
     assert all(type(value) is float and np.isfinite(value) for value in table.values())
     assert table["largest_residual"] < 1e-6
-    assert table["fss_1"] == scores.fss(ensemble, truth, 1.0, 7)
+    assert table["fss_1"] == spatial.fss(ensemble, truth, 1.0, 7)
 
 
 # Properties
@@ -222,8 +225,8 @@ def test_scores_ignore_the_order_of_realizations(order):
     fields = np.random.default_rng(0).exponential(size=(6, 4, 8, 8))
     ensemble, truth = fields[1:], fields[0]
     coarse = block_mean(truth, (2, 4, 4))
-    table = scores.score_table(ensemble, truth, coarse, (2, 4, 4))
-    shuffled = scores.score_table(ensemble[order], truth, coarse, (2, 4, 4))
+    table = tables.score_table(ensemble, truth, coarse, (2, 4, 4))
+    shuffled = tables.score_table(ensemble[order], truth, coarse, (2, 4, 4))
     assert shuffled == pytest.approx(table, nan_ok=True)
 
 
@@ -232,8 +235,8 @@ def test_scores_ignore_what_stands_under_missing_truth(event):
     other = ensemble.copy()
     other[:, np.isnan(truth)] = 1e6
     coarse = block_mean(truth, (2, 4, 7))
-    table = scores.score_table(ensemble, truth, coarse, (2, 4, 7))
-    again = scores.score_table(other, truth, coarse, (2, 4, 7))
+    table = tables.score_table(ensemble, truth, coarse, (2, 4, 7))
+    again = tables.score_table(other, truth, coarse, (2, 4, 7))
     del table["largest_residual"], again["largest_residual"]
     assert again == pytest.approx(table, nan_ok=True)
 
@@ -255,18 +258,18 @@ def test_fair_crps_equals_scoringrules(event):
 
 @pytest.mark.filterwarnings("ignore")
 def test_fss_equals_scores():
-    spatial = pytest.importorskip("scores.spatial")
+    oracle = pytest.importorskip("scores.spatial")
     rng = np.random.default_rng(0)
     # A dry border wider than the neighbourhood, where all treatments of edges agree.
     fields = np.pad(
         rng.exponential(2, (2, 1, 12, 12)), ((0, 0), (0, 0), (5, 5), (5, 5))
     )
     forecast, truth = (xr.DataArray(f[0], dims=("y", "x")) for f in fields)
-    expected = spatial.fss_2d_single_field(
+    expected = oracle.fss_2d_single_field(
         forecast.values, truth.values, event_threshold=1.0, window_size=(3, 3),
         zero_padding=True,
     )  # fmt: skip
-    assert scores.fss(fields[:1], fields[1], 1.0, 3) == pytest.approx(float(expected))
+    assert spatial.fss(fields[:1], fields[1], 1.0, 3) == pytest.approx(float(expected))
 
 
 def test_ssim_equals_skimage():
@@ -275,7 +278,7 @@ def test_ssim_equals_skimage():
     expected = metrics.structural_similarity(
         fields[0, 0], fields[1, 0], data_range=fields[1].max()
     )
-    assert scores.ssim(fields[:1], fields[1]) == pytest.approx(expected, rel=1e-9)
+    assert spatial.ssim(fields[:1], fields[1]) == pytest.approx(expected, rel=1e-9)
 
 
 # Errors
@@ -294,4 +297,4 @@ def test_scores_without_valid_pixel_raise():
 
 def test_fss_even_width_raises():
     with pytest.raises(DataError, match="width 4 has no centre pixel"):
-        scores.fss(one_pixel(1), np.ones((1, 1, 1)), 1.0, 4)
+        spatial.fss(one_pixel(1), np.ones((1, 1, 1)), 1.0, 4)

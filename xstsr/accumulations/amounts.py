@@ -18,12 +18,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from xstsr.accumulations.restarts import Series, read_series
+from xstsr.accumulations.restarts import Jitter, Series, increments, read_series
 from xstsr.cf import cell_methods as cm
 from xstsr.cf.coords import clean, dequantify, requantify
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.read import check_field
 from xstsr.cf.times import encoding_units, from_micros
 from xstsr.cf.units import is_readable, per_second, to_mm
@@ -33,10 +31,8 @@ from xstsr.cf.write import (
     grid_mapping_names,
     grid_mapping_of,
 )
-from xstsr.errors import CFError, DataError, UnitError
-from xstsr.increments import Jitter, increments
-
-Array = NDArray[Any]
+from xstsr.errors import AssumptionWarning, CFError, DataError, UnitError
+from xstsr.typing import Array
 
 _LITTLE_MM = 0.05  # a region's greatest value may be less than that of its file
 _RATES = {

@@ -11,16 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xstsr.cf.times import is_time
 from xstsr.cf.units import metres_per
 from xstsr.errors import CFError, GridError, UnitError
-from xstsr.geometry.cells import Geometry, edges_from_centers, edges_from_parts, tidy
+from xstsr.geometry.cells import edges_from_centers, edges_from_parts, tidy
+from xstsr.typing import Array, Floats, Geometry
 
 Role = Literal["T", "Y", "X"]
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 AXES: dict[str, Role] = {"T": "T", "Y": "Y", "X": "X"}
 STANDARD_NAMES: dict[str, Role] = {

@@ -8,31 +8,28 @@ it by arithmetic: step lengths, areas, spacing, factors to mm h-1.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.cf.cell_methods import CellMethod
 from xstsr.cf.units import to_mm, to_mm_per_hour
 from xstsr.errors import CFError
-from xstsr.factors import Space, sides
+from xstsr.factors import sides
 from xstsr.geometry.cells import (
     EARTH_RADIUS_M,
-    Geometry,
-    Label,
     areas_m2,
     centers,
     refine_edges,
     spacing_km,
 )
 from xstsr.geometry.globe import globe_of
+from xstsr.typing import Constraint, Floats, Geometry, Kind, Label, Micros, Space
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Kind = Literal["rate", "amount", "state"]
-Constraint = Literal["multiplicative", "additive"]
+
 # standard names of states that have a zero and nothing below it; not their changes
 _NEVER_NEGATIVE = re.compile(
     r"(?!tendency_|change_|product_).*?(wind_speed|humidity|mixing_ratio|"
@@ -40,32 +37,9 @@ _NEVER_NEGATIVE = re.compile(
     r"(surface_snow|ice)_(amount|thickness|area|depth)|downwelling_\w+_flux|visibility)"
     r"(?!.*(anomaly|difference|standard_error))"
 )
-Floats = NDArray[np.float64]
-Micros = NDArray[np.int64]
+
 
 HOUR = 3_600_000_000
-
-
-class AssumptionWarning(UserWarning):
-    """Metadata were missing or ambiguous, and xstsr chose; the text says how to say it.
-
-    The same sentences are in `Meaning.notes` and in the output's ``xstsr_notes``.
-
-    Examples
-    --------
-    Make sure that nothing is assumed:
-
-    >>> import warnings
-    >>> import xstsr
-    >>> rain = xstsr.open_demo().rainfall_amount
-    >>> rain.attrs = {"units": "mm h-1", "standard_name": "rainfall_rate"}
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", xstsr.cf.meaning.AssumptionWarning)
-    ...     rain.stsr.upscale(2, method="nearest")
-    Traceback (most recent call last):
-        ...
-    xstsr.cf.meaning.AssumptionWarning: 'rainfall_amount' has no cell_methods ...
-    """
 
 
 @dataclass(frozen=True, eq=False)

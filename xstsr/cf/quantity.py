@@ -20,14 +20,12 @@ directions, climatologies
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from xstsr.cf.cell_methods import CellMethod, is_climatological, method_of, parse
 from xstsr.cf.units import classify_units, is_readable
 from xstsr.errors import CFError, UnitError
-from xstsr.geometry.cells import Label
-
-Kind = Literal["rate", "amount", "state"]
+from xstsr.typing import Kind, Label
 
 
 @dataclass(frozen=True)

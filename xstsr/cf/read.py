@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from xstsr.cf.axes import Axes, bounds_name, find_axes, space_edges
 from xstsr.cf.cell_methods import axis_names
 from xstsr.cf.coords import dequantify, eager
-from xstsr.cf.meaning import HOUR, AssumptionWarning, Meaning
+from xstsr.cf.meaning import HOUR, Meaning
 from xstsr.cf.quantity import Quantity, classify, known_label
 from xstsr.cf.times import (
     check_calendars,
@@ -33,11 +33,10 @@ from xstsr.cf.times import (
 from xstsr.cf.write import (
     grid_mapping_of,
 )
-from xstsr.errors import CFError, DataError, GridError
-from xstsr.factors import Space, space_of
-from xstsr.geometry.cells import LABELS, Label
-
-Array = NDArray[Any]
+from xstsr.errors import AssumptionWarning, CFError, DataError, GridError
+from xstsr.factors import space_of
+from xstsr.geometry.cells import LABELS
+from xstsr.typing import Array, Label, Space
 
 
 class _Notes(NamedTuple):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import xarray as xr
 
 from xstsr import display
-from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.meaning import Meaning
 from xstsr.cf.read import bounds_of, read_meaning
 from xstsr.cf.times import from_micros
-from xstsr.errors import XstsrError
-from xstsr.memory import readable
+from xstsr.display import readable
+from xstsr.errors import AssumptionWarning, XstsrError
 
 EXAMPLES = ((5, 3, 1), (10, 3, 1), (10, 3, 16))  # s, t, realizations
 _KINDS = {"rate": "rate of water", "amount": "amount of water in each step"}

@@ -11,24 +11,18 @@ What labels stand for, when neither bounds nor the caller says it:
 - all others are "left": each label is the start of its step.
 """
 
-from typing import Any
-
 import cftime
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.errors import CFError
 from xstsr.geometry.cells import (
     LABELS,
-    Label,
     centers,
     edges_from_labels,
     labels_from_edges,
     refine_edges,
 )
-
-Array = NDArray[Any]
-Micros = NDArray[np.int64]
+from xstsr.typing import Array, Label, Micros
 
 DAY = 86_400_000_000
 _EPOCH = "microseconds since 1970-01-01"

@@ -19,6 +19,13 @@ from xstsr.errors import UnitError
 if TYPE_CHECKING:
     from pint import Unit, UnitRegistry
 
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
 WaterKind = Literal["rate", "amount", "other"]
 
 # ERA5 and others write words that no unit parser knows
@@ -251,3 +258,18 @@ def _water() -> Any:
 def _pint() -> ModuleType:
     # late, because pint takes longer to import than the rest of xstsr together
     return importlib.import_module("pint")
+
+
+def same_units(one: str, other: str) -> bool:
+    """Tell whether two unit strings mean the same unit.
+
+    Examples
+    --------
+    >>> same_units("metre", "m"), same_units("m", "km")
+    (True, False)
+    """
+    if one == other:
+        return True
+    if not (is_readable(one) and is_readable(other)):
+        return False
+    return bool(registry().Unit(one) == registry().Unit(other))

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xstsr.cf import cell_methods as cm
 from xstsr.cf.axes import aux_role, bounds_name
@@ -23,11 +22,11 @@ from xstsr.cf.coords import clean, coarsened, eager, refined, requantify
 from xstsr.cf.meaning import Meaning
 from xstsr.cf.times import encoding_units, from_micros, is_time, to_micros
 from xstsr.errors import CFError, GridError
-from xstsr.factors import Space, in_words, sides
+from xstsr.factors import in_words, sides
 from xstsr.geometry.cells import refine_edges
-from xstsr.outlines import corners_from_centers
+from xstsr.geometry.polygons import corners_from_centers
+from xstsr.typing import Array, Space
 
-Array = NDArray[Any]
 Provenance = Mapping[str, Any]
 
 _CELL_AREA = "cell_area"

@@ -12,9 +12,9 @@ import xarray as xr
 
 from xstsr.errors import StoppedError, StoreError
 from xstsr.files import check_target, write
-from xstsr.publish import CALL
 from xstsr.storage.journal import Journal
 from xstsr.storage.store import to_zarr
+from xstsr.storage.writer import CALL
 
 
 def refine_into(

@@ -1,9 +1,11 @@
 """What a command tells on the way, on standard error: for people or for machines."""
 
+import glob
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -74,3 +76,34 @@ class Log:
 
 
 _TITLES = {"note": "note: ", "error": "xstsr: ", "wrote": "wrote "}
+
+
+def find_files(
+    ctx: click.Context, param: click.Parameter, names: Sequence[str]
+) -> list[Path]:
+    """Find files by name or by pattern, which shells do not always expand."""
+    found = []
+    for name in names:
+        matching = [name] if Path(name).exists() else sorted(glob.glob(name))
+        if not matching:
+            raise click.BadParameter(f"{name!r} does not exist, and matches nothing.")
+        found += [Path(path) for path in matching]
+    return found
+
+
+def read_chunks(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> dict[str, int] | None:
+    """Read sizes of chunks, as time=24,lat=100."""
+    if text is None:
+        return None
+    try:
+        pairs = (part.split("=") for part in text.split(","))
+        return {dim.strip(): int(size) for dim, size in pairs}
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not like time=24,lat=100.") from error
+
+
+def set_form(ctx: click.Context, param: click.Parameter, form: str) -> None:
+    """Tell things in this form from here on."""
+    ctx.obj.form = form

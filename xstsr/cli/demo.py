@@ -21,13 +21,14 @@ from xstsr.conservation.receipt import Receipt
 from xstsr.data import open_demo
 from xstsr.errors import DataError
 from xstsr.files import open_variable, write
-from xstsr.pipeline import Method, upscale
+from xstsr.methods import METHODS, Name
+from xstsr.pipeline import upscale
 from xstsr.plot import PlotError, side_by_side
 from xstsr.verification.scores import fair_crps
 
-__all__ = ["Choices", "Trial", "compute", "report", "run", "scores"]
-
-BASELINES: tuple[Method, ...] = ("linear", "nearest")
+BASELINES = [
+    name for name, m in METHODS.items() if not (m.is_neural or m.is_stochastic)
+]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Choices:
     """How many times finer than the truth the result is in space."""
     realizations: int = 8
     seed: int = 0
-    method: Method = "diffusion"
+    method: Name = "diffusion"
     model: str = "default"
     device: str | None = None
     steps: int | None = None

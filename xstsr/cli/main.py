@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from xstsr.cf.meaning import AssumptionWarning
-from xstsr.cli.console import Log
-from xstsr.errors import StoppedError, XstsrError
+from xstsr.cli.console import Log, find_files, read_chunks, set_form
+from xstsr.errors import AssumptionWarning, StoppedError, XstsrError
 from xstsr.factors import parse_space
-from xstsr.methods import METHODS, STOCHASTIC
-from xstsr.parameters import find_files, read_chunks, set_form
-from xstsr.pipeline import Method
+from xstsr.methods import METHODS, Name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -136,7 +133,7 @@ _refinement = _options(
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _ensemble_method = click.option(
     "--method",
-    type=click.Choice(list(STOCHASTIC)),
+    type=click.Choice([name for name, m in METHODS.items() if m.is_stochastic]),
     default="diffusion",
     show_default=True,
 )
@@ -174,7 +171,7 @@ def demo(
     s: int,
     t: int,
     realizations: int,
-    method: Method,
+    method: Name,
     seed: int,
     model: str,
     steps: int | None,
@@ -406,7 +403,7 @@ def train(
 @_json
 def models(as_json: bool) -> None:
     """List the bundled models with their model cards."""
-    from xstsr.cli.doctor import models as describe
+    from xstsr.diffusion.card import models as describe
 
     rows = describe()
     if as_json:

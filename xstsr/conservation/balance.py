@@ -13,20 +13,17 @@ from importlib.metadata import version
 import numpy as np
 import xarray as xr
 
-from xstsr.cf.coords import coarsened, dequantify, requantify
-from xstsr.cf.meaning import AssumptionWarning, Constraint, Meaning
+from xstsr.cf.coords import coarsened, dequantify, interpolate_instants, requantify
+from xstsr.cf.meaning import Meaning
 from xstsr.cf.read import bounds_of, factors_between, read_meaning
 from xstsr.cf.write import extend_history, relabel_coarse, to_dataset
-from xstsr.conservation.blocks import block_mean
+from xstsr.conservation.blocks import block_mean, map_blocks, map_pairs
 from xstsr.conservation.constraint import conserve as conserve_blocks
 from xstsr.conservation.receipt import Receipt, depth_of_unit
-from xstsr.errors import XstsrError
-from xstsr.execution.run import map_blocks, map_pairs
-from xstsr.factors import Space, in_words, read_factor, space_of
+from xstsr.errors import AssumptionWarning, XstsrError
+from xstsr.factors import in_words, read_factor, space_of
 from xstsr.geometry.cells import side_lengths
-from xstsr.points import interpolate_instants
-
-Array = np.ndarray
+from xstsr.typing import Array, Constraint, Space
 
 
 def coarsen(

@@ -8,19 +8,22 @@ function is one differentiable expression. What is done with the blocks stands i
 `xstsr.conserve`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
 from xstsr.errors import DataError, FactorError
+from xstsr.typing import Factor
 
-__all__ = ["block_mean", "block_sum", "refine", "residual"]
+if TYPE_CHECKING:
+    import dask.array
+
 
 Array: TypeAlias = Any  # a numpy array or a torch tensor: no static type covers both
-Factor: TypeAlias = tuple[int, int, int]
+
 
 # Pixels worked on at a time: half a MiB in float64, to stay in a core's private cache.
 SLAB = 1 << 16
@@ -326,3 +329,108 @@ def checked_weights(weights: Array | None, fine: Array) -> Array | None:
             f"shape {shape} of (time, y, x): pass for example (y, x) cell areas."
         ) from None
     return values
+
+
+def map_blocks(
+    average: Callable[[Array, Sequence[slice]], Array],
+    fine: "Array | dask.array.Array",
+    factor: tuple[int, int, int],
+) -> "Array | dask.array.Array":
+    """Reduce blocks of a field in memory or in chunks.
+
+    Parameters
+    ----------
+    average : callable
+        Takes a piece, shape (..., n t, m sy, k sx), and the slices where it lies.
+    fine : array, shape (..., T t, Y sy, X sx)
+        numpy or dask; chunks are merged until each holds whole blocks.
+    factor : tuple of int
+        (t, sy, sx).
+
+    Returns
+    -------
+    array, shape (..., T, Y, X), of the dtype of `fine`
+    """
+    if isinstance(fine, np.ndarray):
+        whole = [slice(0, n) for n in fine.shape[-3:]]
+        return average(fine, whole).astype(fine.dtype)
+    import dask.array
+
+    aligned, coarse = _aligned(fine, factor)
+
+    def piece(block: Array, block_info: Any = None) -> Array:
+        place = block_info[0]["array-location"][-3:]
+        return average(block, [slice(*p) for p in place]).astype(block.dtype)
+
+    means: dask.array.Array = dask.array.map_blocks(
+        piece, aligned, dtype=fine.dtype, chunks=(*fine.chunks[:-3], *coarse)
+    )
+    return means
+
+
+def map_pairs(
+    rule: Callable[[Array, Array, Sequence[slice]], Array],
+    fine: "Array | dask.array.Array",
+    coarse: "Array | dask.array.Array",
+    factor: tuple[int, int, int],
+) -> "Array | dask.array.Array":
+    """Apply a rule to the blocks of a fine field and the cells of a coarse one.
+
+    Parameters
+    ----------
+    rule : callable
+        Takes a fine piece, shape (..., n t, m sy, k sx), its coarse cells, shape
+        (n, m, k), and the slices where the fine piece lies.
+    fine : array, shape (..., T t, Y sy, X sx)
+        numpy or dask.
+    coarse : array, shape (T, Y, X)
+        numpy or dask.
+    factor : tuple of int
+        (t, sy, sx).
+
+    Returns
+    -------
+    array, of the shape and dtype of `fine`; lazy if one of both is
+    """
+    if isinstance(fine, np.ndarray) and isinstance(coarse, np.ndarray):
+        whole = [slice(0, n) for n in fine.shape[-3:]]
+        return rule(fine, coarse, whole).astype(fine.dtype)
+    import dask.array
+
+    aligned, chunks = _aligned(dask.array.asanyarray(fine), factor)
+
+    def piece(block: Array, cells: Array, block_info: Any = None) -> Array:
+        place = block_info[0]["array-location"][-3:]
+        return rule(block, cells, [slice(*p) for p in place]).astype(block.dtype)
+
+    matched = dask.array.asanyarray(coarse).rechunk(tuple(chunks))
+    made: dask.array.Array = dask.array.map_blocks(
+        piece, aligned, matched, dtype=fine.dtype, chunks=aligned.chunks
+    )
+    return made
+
+
+def _aligned(
+    fine: "dask.array.Array", factor: tuple[int, int, int]
+) -> "tuple[dask.array.Array, list[tuple[int, ...]]]":
+    """Rechunk to whole blocks; also the chunks of the coarse field."""
+    chunks = [
+        _whole_blocks(c, f) for c, f in zip(fine.chunks[-3:], factor, strict=True)
+    ]
+    coarse = [tuple(n // f for n in c) for c, f in zip(chunks, factor, strict=True)]
+    return fine.rechunk((*fine.chunks[:-3], *chunks)), coarse
+
+
+def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
+    """Keep chunks that hold whole blocks; else cut equal ones, the last shorter.
+
+    Examples
+    --------
+    >>> _whole_blocks((2, 6, 4), 2), _whole_blocks((4, 4, 4), 3)
+    ((2, 6, 4), (3, 3, 3, 3))
+    """
+    if not any(n % factor for n in chunks):
+        return chunks
+    length = max(max(chunks) // factor, 1) * factor
+    whole, rest = divmod(sum(chunks), length)
+    return (length,) * whole + ((rest,) if rest else ())

@@ -18,34 +18,28 @@ array.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
 from xstsr.conservation.blocks import (
     Array,
-    Factor,
     block_mean,
-    block_sum,
     check_pair,
     checked_factor,
     checked_weights,
     norm_rows,
     refine,
-    residual,
     rows,
     slabs,
     spread_rows,
     sum_rows,
 )
 from xstsr.errors import DataError
-
-__all__ = ["block_mean", "block_sum", "conserve", "refine", "residual"]
+from xstsr.typing import Constraint, Factor, Mode
 
 Taper: TypeAlias = Callable[[Array], Array]
-Mode: TypeAlias = Literal["cell", "window", "none"]
-Constraint: TypeAlias = Literal["multiplicative", "additive"]
 
 MODES = ("cell", "window", "none")
 CONSTRAINTS = ("multiplicative", "additive")

@@ -21,7 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from xstsr.diffusion.known import KnownField
+from xstsr.atomic import atomic_write
+from xstsr.diffusion.features import KnownField
 from xstsr.diffusion.model import Model, ModelSpec, Settings
 from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import SAMPLERS
@@ -58,13 +59,13 @@ def save_model(model: Model, path: Path, card: Mapping[str, Any]) -> None:
         name: value.detach().cpu().to(_stored_as(name)).contiguous()
         for name, value in model.state_dict().items()
     }
-    with beside(path) as side:
+    with atomic_save(path) as side:
         save_file(tensors, side, metadata={"xstsr": json.dumps(header)})
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """Write a file beside its target, and put it in place only when it is whole.
+def atomic_save(path: Path) -> Iterator[Path]:
+    """Write a file as `atomic_write` does; a full disk is a `CheckpointError`.
 
     Parameters
     ----------
@@ -81,14 +82,11 @@ def beside(path: Path) -> Iterator[Path]:
     CheckpointError
         It cannot be written: the disk is full, say. The target is as it was.
     """
-    side = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield side
-        side.replace(path)
+        with atomic_write(path) as side:
+            yield side
     # torch and safetensors have errors of their own for a full disk
     except (OSError, RuntimeError, SafetensorError) as error:
-        side.unlink(missing_ok=True)
         raise CheckpointError(
             f"cannot write {str(path)!r}: {error}. Its last version, if any, is as it "
             "was. Make space or choose another folder, and give the command again."

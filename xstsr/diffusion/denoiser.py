@@ -18,10 +18,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from xstsr.diffusion.features import CHANNELS, Factor, Features
+from xstsr.diffusion.features import CHANNELS, Features
 from xstsr.diffusion.mean import Means
 from xstsr.diffusion.network import Architecture, SpaceTimeUNet
 from xstsr.diffusion.transform import Transform
+from xstsr.typing import Factor
 
 
 class SigmaData(nn.Module):

@@ -15,8 +15,9 @@ noise level below which it is done.
 import torch
 from torch import Tensor
 
-from xstsr.diffusion.features import Factor, interpolate
+from xstsr.diffusion.features import interpolate
 from xstsr.diffusion.transform import Transform
+from xstsr.typing import Factor
 
 ROUNDS = 2  # a smooth correction meets the block means nearly, a second one closely
 # where no denoiser mends what is left: as close as eight rounds without over-relaxation

@@ -14,9 +14,10 @@ additive layer.
 import torch
 from torch import Tensor, nn
 
-from xstsr.diffusion.features import CHANNELS, Factor, Features, refine
+from xstsr.diffusion.features import CHANNELS, Features, refine
 from xstsr.diffusion.network import Architecture, SpaceTimeUNet
 from xstsr.diffusion.transform import StateTransform, Transform
+from xstsr.typing import Factor
 
 _LEAST = 0.01  # mm/h: keeps the logarithm of a dry interpolated rate finite
 _SWING = 6.0  # natural-log range in which the network may move a rate

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from xstsr.diffusion.denoiser import Condition, Denoiser, SigmaData
-from xstsr.diffusion.features import Factor, Features, features
+from xstsr.diffusion.features import Features, KnownField, features, known_maps
 from xstsr.diffusion.generator import Generator
 from xstsr.diffusion.guidance import LAST_ROUNDS, OVER, guide
-from xstsr.diffusion.known import KnownField, known_maps
 from xstsr.diffusion.mean import MeanNetwork
 from xstsr.diffusion.network import Architecture
 from xstsr.diffusion.sampler import Fresh, Schedule, find_sampler, initial
 from xstsr.diffusion.transform import LogTransform, Transform
 from xstsr.errors import XstsrError
+from xstsr.typing import Factor
 
 
 @dataclass(frozen=True)

@@ -15,32 +15,25 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xstsr import methods
 from xstsr.cf.coords import dequantify
 from xstsr.cf.meaning import Meaning
 from xstsr.cf.read import read_meaning
 from xstsr.conservation.balance import coarsen
 from xstsr.errors import DataError, FactorError
-from xstsr.factors import (
-    Factor,
-    Space,
-    in_words,
-    name_of,
-    read_factor,
-    said,
-    sides,
-    space_of,
-)
-from xstsr.methods import NEURAL, STOCHASTIC
+from xstsr.factors import in_words, name_of, read_factor, said, sides, space_of
+from xstsr.methods import find_method
 from xstsr.methods.recipe import Recipe
 from xstsr.pipeline import upscale
 from xstsr.planning.predictors import Known
-from xstsr.verification.scores import score_table
+from xstsr.typing import Array, Factor, Space
+from xstsr.verification.table import score_table
 
-Array = np.ndarray
 Say = Callable[[str], object]
 Watch = Callable[[str, xr.DataArray, xr.DataArray, xr.DataArray], object]
-METHODS = ("diffusion", "mean", "rainfarm", "linear", "nearest")
-BASELINES = ("rainfarm", "linear", "nearest")
+# the generator is not asked of every model
+METHODS = tuple(name for name in methods.METHODS if name != "generator")
+BASELINES = tuple(name for name in METHODS if not methods.find_method(name).is_neural)
 
 
 @dataclass(frozen=True)
@@ -156,12 +149,13 @@ def score_methods(
 def _options(protocol: Protocol, method: str) -> dict[str, Any]:
     """Gather the options of `upscale` that concern a method."""
     options: dict[str, Any] = {"method": method, "device": protocol.device}
-    if method in NEURAL:
+    kind = find_method(method)
+    if kind.is_neural:
         options |= {"model": protocol.model}
         options |= {"steps": protocol.steps, "sampler": protocol.sampler}
         options |= {"recipe": protocol.recipe}
         options |= {"static": protocol.static, "given": protocol.given}
-    if method in STOCHASTIC:
+    if kind.is_stochastic:
         options |= {"realizations": protocol.realizations, "seed": protocol.seed}
     return options
 

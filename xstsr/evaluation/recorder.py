@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xstsr.cf.meaning import Meaning
 from xstsr.conservation.balance import check
 from xstsr.evaluation.protocol import Protocol
 from xstsr.plot.panels import Column
 from xstsr.plot.series import Series, load, read
+from xstsr.typing import Floats
 from xstsr.verification import diagnostics
 from xstsr.verification.scores import WET
-
-Floats = NDArray[np.float64]
+from xstsr.verification.spectra import spatial_spectrum, temporal_spectrum
 
 _SPREAD_BINS = 10
 
@@ -146,8 +145,8 @@ class Observer:
     ) -> None:
         """Keep the mean curves of one source."""
         spacing, step = series.meaning.spacing_km, series.meaning.step_minutes
-        space = [diagnostics.spatial_spectrum(one, spacing) for one in fields]
-        time = [diagnostics.temporal_spectrum(one, step) for one in fields]
+        space = [spatial_spectrum(one, spacing) for one in fields]
+        time = [temporal_spectrum(one, step) for one in fields]
         self.kept["space"][name].append(_pair_mean(space))
         self.kept["time"][name].append(_pair_mean(time))
         if not grid_only:

@@ -16,6 +16,7 @@ from typing import Any
 import xarray as xr
 
 from xstsr import display
+from xstsr.atomic import atomic_write
 from xstsr.errors import DataError
 from xstsr.evaluation import page
 from xstsr.evaluation.page import Sheet
@@ -28,21 +29,12 @@ from xstsr.evaluation.protocol import (
 )
 from xstsr.evaluation.recorder import Observer, Seen, judged_method
 from xstsr.evaluation.verdict import Verdict, judge
-from xstsr.factors import Space, from_words, in_words, name_of, size_of
-from xstsr.files import beside
-from xstsr.methods import NEURAL
+from xstsr.factors import from_words, in_words, name_of, size_of
+from xstsr.methods import find_method
 from xstsr.methods.recipe import Recipe
 from xstsr.planning.predictors import Known
 from xstsr.plot.style import require_matplotlib
-
-__all__ = [
-    "Evaluation",
-    "Report",
-    "check_targets",
-    "evaluate",
-    "evaluate_events",
-    "write",
-]
+from xstsr.typing import Space
 
 _MAKERS = {".html": page.html, ".png": page.png}
 
@@ -371,7 +363,7 @@ def write(evaluations: Sequence[Evaluation], path: str | Path) -> Path:
         )
     made = _MAKERS[path.suffix.lower()]([one.sheet for one in evaluations])
     try:
-        with beside(path) as new:
+        with atomic_write(path) as new:
             new.write_bytes(made)
     except OSError as error:
         raise DataError(
@@ -420,4 +412,8 @@ def _step(minutes: float) -> str:
 
 
 def _model(one: Evaluation) -> str:
-    return repr(Path(one.protocol.model).stem) if one.method in NEURAL else "none"
+    return (
+        repr(Path(one.protocol.model).stem)
+        if find_method(one.method).is_neural
+        else "none"
+    )

@@ -5,7 +5,6 @@ the one configured, else threads. A cluster is looked at before anything is writ
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xstsr.errors import StoreError, XstsrError
+from xstsr.methods.devices import count_gpus, current_client
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 PATIENCE = 60.0  # seconds to wait for workers where none are left
 LOOK = 2.0  # seconds between looks
 REACH = 10  # seconds to wait for a scheduler
-
-
-def current_client() -> "Client | None":
-    """Return the client that Dask would use, if any."""
-    if "distributed" not in sys.modules:
-        return None
-    import dask.base
-
-    get = dask.base.get_scheduler()
-    client = getattr(get, "__self__", None)
-    return client if type(client).__name__ == "Client" else None
 
 
 def execute(
@@ -140,13 +129,6 @@ def check_workers(
         f"a worker takes about {needed_bytes / 2**30:.2g} GiB, and one may have "
         f"{least / 2**30:.2g} GiB only"
     ]
-
-
-def count_gpus() -> int:
-    """Count the GPUs that torch sees in this process."""
-    import torch
-
-    return int(torch.cuda.device_count())
 
 
 def _memory_limit(dask_worker: Any) -> int:

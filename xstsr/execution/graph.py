@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from xstsr.execution.window import Job, Tile, draw, join, needed
+from xstsr.execution.window import draw, join, needed
+from xstsr.planning.job import Job, Tile
 from xstsr.planning.tiling import Span
+from xstsr.typing import Array
 
-Array = np.ndarray
 Pair = tuple[Any, tuple[Any, ...] | Job]
 
 
@@ -102,33 +103,6 @@ def tasks(
                     (keep_realization, len(source.chunks) - 3),
                 ),
             )
-
-
-def result_chunks(job: Job, extra: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Tell the sizes of the result's chunks along each axis.
-
-    Parameters
-    ----------
-    job : Job
-        What is asked for.
-    extra : sequence of int
-        Sizes of the further dimensions, each of whose fields is a chunk of its own.
-
-    Returns
-    -------
-    tuple of tuples of int
-        Along (R, *E, T t, Y sy, X sx).
-    """
-    t, sy, sx = job.request.factor
-    return (
-        tuple(g.stop - g.start for g in job.groups),
-        *((1,) * n for n in extra),
-        tuple(len(frames) * t for frames in job.plan.chunks),
-        *(
-            tuple((span.core_stop - span.core_start) * n for span in spans)
-            for spans, n in ((job.plan.rows, sy), (job.plan.columns, sx))
-        ),
-    )
 
 
 def walk(job: Job, fields: int) -> Iterator[Tile]:

@@ -7,29 +7,30 @@ load it once per process.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xstsr.execution.graph import (
-    Source,
-    cut,
-    fine_box,
-    own,
-    result_chunks,
-    surroundings,
-    tasks,
-    walk,
-)
-from xstsr.execution.window import Job, Tile, draw, join, needed
+from xstsr.display import readable
+from xstsr.errors import CostWarning
+from xstsr.execution.graph import Source, cut, fine_box, own, surroundings, tasks, walk
+from xstsr.execution.window import draw, join, needed
 from xstsr.geometry.globe import surround
-from xstsr.memory import CostWarning, available_bytes, readable
+from xstsr.memory import available_bytes
+from xstsr.planning.job import Job, Tile, result_chunks
+from xstsr.planning.stages import Jobs, of_realizations
+from xstsr.typing import Array
 
 if TYPE_CHECKING:
     import dask.array
 
-Array = np.ndarray
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import dask.array
+
 
 MANY_CHUNKS = 500  # of the input in one window: more, and finding them costs
 
@@ -171,111 +172,6 @@ def _fill(
         target[:, steps] = join(job, frames, tile, drawn, cells)
 
 
-def map_blocks(
-    average: Callable[[Array, Sequence[slice]], Array],
-    fine: "Array | dask.array.Array",
-    factor: tuple[int, int, int],
-) -> "Array | dask.array.Array":
-    """Reduce blocks of a field in memory or in chunks.
-
-    Parameters
-    ----------
-    average : callable
-        Takes a piece, shape (..., n t, m sy, k sx), and the slices where it lies.
-    fine : array, shape (..., T t, Y sy, X sx)
-        numpy or dask; chunks are merged until each holds whole blocks.
-    factor : tuple of int
-        (t, sy, sx).
-
-    Returns
-    -------
-    array, shape (..., T, Y, X), of the dtype of `fine`
-    """
-    if isinstance(fine, np.ndarray):
-        whole = [slice(0, n) for n in fine.shape[-3:]]
-        return average(fine, whole).astype(fine.dtype)
-    import dask.array
-
-    aligned, coarse = _aligned(fine, factor)
-
-    def piece(block: Array, block_info: Any = None) -> Array:
-        place = block_info[0]["array-location"][-3:]
-        return average(block, [slice(*p) for p in place]).astype(block.dtype)
-
-    means: dask.array.Array = dask.array.map_blocks(
-        piece, aligned, dtype=fine.dtype, chunks=(*fine.chunks[:-3], *coarse)
-    )
-    return means
-
-
-def map_pairs(
-    rule: Callable[[Array, Array, Sequence[slice]], Array],
-    fine: "Array | dask.array.Array",
-    coarse: "Array | dask.array.Array",
-    factor: tuple[int, int, int],
-) -> "Array | dask.array.Array":
-    """Apply a rule to the blocks of a fine field and the cells of a coarse one.
-
-    Parameters
-    ----------
-    rule : callable
-        Takes a fine piece, shape (..., n t, m sy, k sx), its coarse cells, shape
-        (n, m, k), and the slices where the fine piece lies.
-    fine : array, shape (..., T t, Y sy, X sx)
-        numpy or dask.
-    coarse : array, shape (T, Y, X)
-        numpy or dask.
-    factor : tuple of int
-        (t, sy, sx).
-
-    Returns
-    -------
-    array, of the shape and dtype of `fine`; lazy if one of both is
-    """
-    if isinstance(fine, np.ndarray) and isinstance(coarse, np.ndarray):
-        whole = [slice(0, n) for n in fine.shape[-3:]]
-        return rule(fine, coarse, whole).astype(fine.dtype)
-    import dask.array
-
-    aligned, chunks = _aligned(dask.array.asanyarray(fine), factor)
-
-    def piece(block: Array, cells: Array, block_info: Any = None) -> Array:
-        place = block_info[0]["array-location"][-3:]
-        return rule(block, cells, [slice(*p) for p in place]).astype(block.dtype)
-
-    matched = dask.array.asanyarray(coarse).rechunk(tuple(chunks))
-    made: dask.array.Array = dask.array.map_blocks(
-        piece, aligned, matched, dtype=fine.dtype, chunks=aligned.chunks
-    )
-    return made
-
-
-def _aligned(
-    fine: "dask.array.Array", factor: tuple[int, int, int]
-) -> "tuple[dask.array.Array, list[tuple[int, ...]]]":
-    """Rechunk to whole blocks; also the chunks of the coarse field."""
-    chunks = [
-        _whole_blocks(c, f) for c, f in zip(fine.chunks[-3:], factor, strict=True)
-    ]
-    coarse = [tuple(n // f for n in c) for c, f in zip(chunks, factor, strict=True)]
-    return fine.rechunk((*fine.chunks[:-3], *chunks)), coarse
-
-
-def _whole_blocks(chunks: tuple[int, ...], factor: int) -> tuple[int, ...]:
-    """Keep chunks that hold whole blocks; else cut equal ones, the last shorter.
-
-    Examples
-    --------
-    >>> _whole_blocks((2, 6, 4), 2), _whole_blocks((4, 4, 4), 3)
-    ((2, 6, 4), (3, 3, 3, 3))
-    """
-    if not any(n % factor for n in chunks):
-        return chunks
-    length = max(max(chunks) // factor, 1) * factor
-    whole, rest = divmod(sum(chunks), length)
-    return (length,) * whole + ((rest,) if rest else ())
-
-
 def _warn_of_chunks(job: Job, source: Source, itemsize: int) -> None:
     """Say so where the input's chunks cost more than need be."""
     ends = [np.cumsum(sizes) for sizes in source.chunks]
@@ -293,3 +189,69 @@ def _warn_of_chunks(job: Job, source: Source, itemsize: int) -> None:
         told = f"one chunk of the input takes {readable(largest)} of memory"
     if told:
         warnings.warn(f"{told}: {advice}", CostWarning, stacklevel=9)
+
+
+def refine(
+    jobs: Jobs,
+    coarse: "Array | dask.array.Array",
+    *,
+    keep_realization: bool,
+    known: "Array | dask.array.Array | None" = None,
+    tick: Callable[[], object] = lambda: None,
+) -> "Array | dask.array.Array":
+    """Refine a coarse field stage by stage: now in memory, later in chunks.
+
+    Parameters
+    ----------
+    jobs : tuple of Job
+        From `plan_stages`.
+    coarse : array, shape (*E, T, Y, X)
+        numpy or dask, in the user's units.
+    keep_realization : bool
+        Whether the result has the axis R; without it, there is one.
+    known : array, shape (G, K, T t or 1, Y sy, X sx), optional
+        Known fine fields, for a single stage.
+    tick : callable
+        Is called after each window that is drawn in memory.
+
+    Returns
+    -------
+    array, shape (R, *E, T t, Y sy, X sx)
+        numpy or dask, as the input.
+    """
+    if not isinstance(coarse, np.ndarray):
+        return _later(jobs, coarse, known, keep_realization)
+    assert known is None or isinstance(known, np.ndarray)
+    fields = upscale_now(jobs[0], coarse, known, tick)
+    for job in jobs[1:]:
+        *lead, t, y, x = fields.shape
+        ft, fy, fx = job.request.factor
+        fine = np.empty((*lead, t * ft, y * fy, x * fx), fields.dtype)
+        for place, one, field in zip(fine, _each(job), fields, strict=True):
+            place[...] = upscale_now(one, field, tick=tick)[0]
+        fields = fine
+    return fields if keep_realization else fields[0]
+
+
+def _later(
+    jobs: Jobs,
+    coarse: "dask.array.Array",
+    known: "Array | dask.array.Array | None",
+    keep_realization: bool,
+) -> "dask.array.Array":
+    """Refine stage by stage as a graph; the same bits."""
+    import dask.array
+
+    first, *rest = jobs
+    keep = keep_realization or bool(rest)
+    fields = upscale_blocks(first, coarse, known=known, keep_realization=keep)
+    for job in rest:
+        parts = zip(_each(job), fields, strict=True)
+        fields = dask.array.concatenate([upscale_blocks(*part) for part in parts])
+    return fields if keep_realization or not rest else fields[0]
+
+
+def _each(job: Job) -> Jobs:
+    """Give the jobs that draw one realization each."""
+    numbers = job.request.realizations
+    return tuple(of_realizations((job,), (number,))[0] for number in numbers)

@@ -7,133 +7,18 @@ that they can run in any thread, process or machine.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
-from xstsr.cf.meaning import HOUR, Constraint, Kind
 from xstsr.conservation.constraint import conserve
 from xstsr.errors import DataError
-from xstsr.geometry.cells import Geometry, refine_edges, side_lengths
-from xstsr.methods import METHODS, STOCHASTIC, Request, Task
-from xstsr.planning.tiling import Plan, Span, blend_weights
-
-Array = np.ndarray
-Mode = Literal["cell", "window", "none"]
-GAIN_CAP = (
-    8.0  # a pixel's largest gain; the rest of the water goes to its wet neighbours
-)
-
-
-class Tile(NamedTuple):
-    """Where a piece of work lies, apart from time.
-
-    Parameters
-    ----------
-    group : int
-        Which realizations: `Job.realizations` tells.
-    stream : int
-        Which of the fields along further dimensions.
-    row, column : int
-        Which tile of the plan.
-    """
-
-    group: int
-    stream: int
-    row: int
-    column: int
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """All that a window needs to know besides its own frames.
-
-    Parameters
-    ----------
-    request : Request
-        Method, factor, seed and the like.
-    plan : Plan
-        Windows, tiles and blending.
-    kind : str
-        ``"rate"``, ``"amount"`` or ``"state"``.
-    constraint : str
-        ``"multiplicative"`` where no value may be negative, else ``"additive"``.
-    unit : float
-        mm h-1 per unit of a rate, mm per unit of an amount, 1 for a state.
-    mode : str
-        What is conserved: ``"cell"``, ``"window"`` or ``"none"``.
-    time_edges : ndarray, shape (T + 1,), int64
-        Edges of the coarse frames [us since 1970].
-    y_edges, x_edges : ndarray, shape (Y + 1,) and (X + 1,)
-        Coarse cell edges.
-    geometry : str
-        ``"sphere"`` or ``"plane"``.
-    """
-
-    request: Request
-    plan: Plan
-    kind: Kind
-    constraint: Constraint
-    unit: float
-    mode: Mode
-    time_edges: Array
-    y_edges: Array
-    x_edges: Array
-    geometry: Geometry
-
-    @property
-    def count(self) -> int:
-        """Fields that the job gives per input field."""
-        request = self.request
-        return len(request.realizations) if request.method in STOCHASTIC else 1
-
-    @property
-    def groups(self) -> list[slice]:
-        """Ranges of realizations that are drawn together."""
-        n = self.plan.group
-        return [slice(a, min(a + n, self.count)) for a in range(0, self.count, n)]
-
-    def edges(self, frames: range) -> Array:
-        """Time edges of a range of coarse frames; shape (n + 1,)."""
-        return self.time_edges[frames.start : frames.stop + 1]
-
-    def to_rate(self, edges: Array) -> Array:
-        """Factors from values to mm h-1 for steps with these edges; shape (T, 1, 1)."""
-        if self.kind == "state":
-            return np.ones((edges.size - 1, 1, 1))
-        hours = np.diff(edges)[:, None, None] / HOUR
-        is_amount = self.kind == "amount"
-        return np.divide(self.unit, hours if is_amount else np.ones_like(hours))
-
-    def weights(self, edges: Array, row: Span, column: Span) -> Array:
-        """Area times step length of a tile's fine cells.
-
-        Parameters
-        ----------
-        edges : ndarray, shape (T + 1,), int64
-            Of the coarse frames.
-        row, column : Span
-            The tile, whose core counts.
-
-        Returns
-        -------
-        ndarray, shape (T t, Y sy, X sx), or (1, Y sy, X sx) where steps are equal
-        """
-        t, sy, sx = self.request.factor
-        heights, widths = side_lengths(
-            refine_edges(self.y_edges, sy),
-            refine_edges(self.x_edges, sx),
-            self.geometry,
-        )
-        down = heights[row.core_start * sy : row.core_stop * sy]
-        across = widths[column.core_start * sx : column.core_stop * sx]
-        area: Array = (down / down.mean())[:, None] * (across / across.mean())
-        length = np.diff(refine_edges(edges, t)).astype(np.float64)
-        if np.all(length == length[0]):
-            length = length[:1]
-        weights: Array = (length / length.mean())[:, None, None] * area
-        return weights
+from xstsr.geometry.cells import refine_edges
+from xstsr.methods import find_method
+from xstsr.methods.task import Task
+from xstsr.planning.job import GAIN_CAP, Job, Tile
+from xstsr.planning.tiling import Plan, blend_weights
+from xstsr.typing import Array, Constraint
 
 
 def draw(
@@ -172,7 +57,7 @@ def draw(
         row.core,
         column.core,
     )
-    drawn = METHODS[request.method](
+    drawn = find_method(request.method).draw(
         Task(
             replace(request, realizations=request.realizations[job.groups[tile.group]]),
             coarse * job.to_rate(edges),

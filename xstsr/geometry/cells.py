@@ -8,18 +8,11 @@ Not here: attributes, dimension names, calendars. Those are in `xstsr.cf.read` a
 `xstsr.cf.times`.
 """
 
-from typing import Any, Literal
-
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.errors import GridError
-from xstsr.factors import Space, sides
-
-Label = Literal["left", "mid", "right"]
-Geometry = Literal["sphere", "plane"]
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
+from xstsr.factors import sides
+from xstsr.typing import Array, Floats, Geometry, Label, Space
 
 LABELS: tuple[Label, ...] = ("left", "mid", "right")
 EARTH_RADIUS_M = 6_371_007.2  # radius of the sphere of WGS 84's area (Moritz, 2000)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from xstsr.geometry.cells import Floats, Geometry
+from xstsr.typing import Floats, Geometry
 
 Ends = tuple[int, int]  # cells before the first and after the last
 TOLERANCE = 1e-3  # of a cell: how far edges may be off by rounding

@@ -10,15 +10,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.errors import GridError
 from xstsr.geometry.cells import EARTH_RADIUS_M
+from xstsr.typing import Floats
 
 if TYPE_CHECKING:
     from pyproj import CRS
-
-Floats = NDArray[np.float64]
 
 
 def read_crs(text: object) -> "CRS":

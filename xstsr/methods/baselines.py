@@ -13,18 +13,14 @@ realization, step), so that overlapping time windows agree.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xstsr.conservation.blocks import checked_factor, refine
 from xstsr.errors import DataError
-from xstsr.verification.spatial import ring_power
-
-__all__ = ["RAINFARM_HALO", "linear", "nearest", "rainfarm", "slopes"]
-
-Field: TypeAlias = NDArray[np.floating[Any]]
+from xstsr.typing import Field
+from xstsr.verification.spectra import ring_power
 
 # Coarse steps on either side that a RainFARM frame depends on: the reach of the noise
 # in time, and of the estimates of the slopes. Beyond, the coarse field takes over.

@@ -15,9 +15,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xstsr.errors import PlanError
-from xstsr.memory import CostWarning, keep_freed_memory
+from xstsr.errors import CostWarning, PlanError, XstsrError
+from xstsr.memory import (
+    keep_freed_memory,
+)
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 FILL = 0.8  # share of a GPU's free memory that a batch may take
 
@@ -197,3 +203,45 @@ def _among_processes(name: str) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
         yield
+
+
+def choose_device(device: str | None) -> str:
+    """Name the device to run networks on: a GPU where there is one."""
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise XstsrError(
+            f"cannot run on device={device!r}: there is no such kind. Pass 'cpu', "
+            "'cuda' or 'cuda:1'."
+        ) from error
+    if wanted.type != "cuda" or current_client() is not None:
+        return device  # a cluster's workers are asked before they write
+    count = torch.cuda.device_count()
+    if (wanted.index or 0) >= count:
+        raise XstsrError(
+            f"cannot run on device={device!r}: this torch ({torch.__version__}) sees "
+            f"{count} GPUs. Pass device='cpu', or install a CUDA build of torch."
+        )
+    return device
+
+
+def current_client() -> "Client | None":
+    """Return the client that Dask would use, if any."""
+    if "distributed" not in sys.modules:
+        return None
+    import dask.base
+
+    get = dask.base.get_scheduler()
+    client = getattr(get, "__self__", None)
+    return client if type(client).__name__ == "Client" else None
+
+
+def count_gpus() -> int:
+    """Count the GPUs that torch sees in this process."""
+    import torch
+
+    return int(torch.cuda.device_count())

@@ -17,18 +17,19 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xstsr.cf.axes import find_axes
-from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.meaning import Meaning
 from xstsr.cf.read import bounds_of, read_meaning
 from xstsr.cf.times import check_calendars, edges_from_bounds, is_time, to_micros
-from xstsr.errors import DataError, GridError, XstsrError
-from xstsr.geometry.cells import Label, centers, refine_edges
-from xstsr.knowledge import same_units
-from xstsr.methods import NEURAL, Request
+from xstsr.cf.units import same_units
+from xstsr.errors import AssumptionWarning, DataError, GridError, XstsrError
+from xstsr.geometry.cells import centers, refine_edges
+from xstsr.methods import find_method
+from xstsr.methods.task import Request
+from xstsr.typing import Array, Label
 
 if TYPE_CHECKING:
     import dask.array
 
-Array = np.ndarray
 Known: TypeAlias = xr.DataArray | xr.Dataset
 REALIZATION = "realization"
 LABEL = "xstsr_label"  # attribute of time: which part of a step its labels are
@@ -171,7 +172,7 @@ def known_for(
 
 def needed_by(method: str, model: str | PathLike[str]) -> Sequence[Mapping[str, Any]]:
     """List the known fields of a model's spec, as its header has them."""
-    if method not in NEURAL:
+    if not find_method(method).is_neural:
         return ()
     from xstsr.diffusion.checkpoint import read_header
 
@@ -306,7 +307,7 @@ def _check_names(
     """Refuse fields that are not needed, and miss those that are."""
     model = f"the model {request.model!r}"
     if not needed and known:
-        taker = model if request.method in NEURAL else f"method={request.method!r}"
+        taker = model if request.is_neural else f"method={request.method!r}"
         raise XstsrError(
             f"cannot use static or given={list(known)}: {taker} takes no known fields. "
             "Leave them out, or train a model with them: xstsr.train(fine, static=...)."

@@ -6,13 +6,13 @@ from typing import Any
 
 from xstsr import display
 from xstsr.cf.meaning import Meaning
-from xstsr.execution.graph import result_chunks
-from xstsr.execution.window import Job
-from xstsr.factors import Space, in_words, said, sides, size_of, space_of
-from xstsr.memory import PROCESS, available_bytes, evaluation_bytes, readable
-from xstsr.methods import NEURAL
+from xstsr.display import readable
+from xstsr.factors import in_words, said, sides, size_of, space_of
+from xstsr.memory import PROCESS, available_bytes, evaluation_bytes
+from xstsr.planning.job import Job, result_chunks
 from xstsr.planning.stages import Jobs, factor_of, settings_of
 from xstsr.planning.tiling import Span
+from xstsr.typing import Space
 
 COPIES = 5  # measured peak of drawing, blending and conserving, in chunks
 # one evaluation on two CPU cores, float32, of a diffusion network and of a generator;
@@ -121,7 +121,7 @@ class Preview:
     @property
     def device_bytes(self) -> int:
         """Memory that one realization takes on the device of the network."""
-        if self.job.request.method not in NEURAL:
+        if not self.job.request.is_neural:
             return 0
         return max(
             evaluation_bytes(math.prod(_tile(job)), job.request.bytes_per_pixel)
@@ -251,7 +251,7 @@ def _tile(job: Job) -> tuple[int, int, int]:
 def _seconds(job: Job) -> float:
     """Rough time of a stage for one field; 0 without a network."""
     request = job.request
-    if request.method not in NEURAL:
+    if not request.is_neural:
         return 0.0
     cells = (sum(span.stop - span.start for span in spans) for spans in _spans(job))
     pixels = math.prod(n * f for n, f in zip(cells, request.factor, strict=True))

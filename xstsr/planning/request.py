@@ -12,29 +12,31 @@ from zlib import crc32
 
 import numpy as np
 
-from xstsr.cf.meaning import AssumptionWarning, Meaning
-from xstsr.cf.units import to_mm, to_mm_per_hour
-from xstsr.errors import XstsrError
-from xstsr.execution.window import Job, Mode
-from xstsr.factors import Space, in_words, is_whole, read_factor, size_of, space_of
+from xstsr.cf.meaning import Meaning
+from xstsr.cf.units import same_units
+from xstsr.errors import AssumptionWarning, XstsrError
+from xstsr.factors import in_words, is_whole, read_factor, size_of, space_of
 from xstsr.geometry.globe import globe_of
-from xstsr.knowledge import check_knows
-from xstsr.methods import (
-    NEURAL,
-    REACH,
-    STOCHASTIC,
-    Request,
-    check_method,
-    choose_device,
-)
+from xstsr.methods import METHODS, find_method
+from xstsr.methods.devices import choose_device
 from xstsr.methods.recipe import Recipe
-from xstsr.planning.tiling import TILE_HALO, Plan, Reach, make_plan
+from xstsr.methods.task import Request
+from xstsr.planning.job import Job, make_job
+from xstsr.typing import Mode, Space
 
 if TYPE_CHECKING:
-    from xstsr.diffusion.network import Architecture
+    pass
+
+
+from collections.abc import Mapping
+from typing import Any
+
+from xstsr.errors import CheckpointError
 
 T_MOST, S_MOST = 6, 25  # what every model refines in one stage
 MOST_UNEQUAL = 4.0  # longer over shorter side of a cell: benchmarks/anisotropy.py
+# the stage of the training that serves each method
+_STAGES = {"mean": "mean", "diffusion": "residual", "generator": "generator"}
 
 
 def prepare(
@@ -70,92 +72,13 @@ def prepare(
         fingerprint=sha256,
         steps=steps,
         sampler=sampler,
-        attends=method == "generator" and bool(_generator(name).temporal),
-        device=choose_device(device) if method in NEURAL else "cpu",
+        attends=_attends(method, name),
+        device=choose_device(device) if sha256 else "cpu",
         salt=_salt(name, method, meaning),
     )
     _warn_beyond(request)
     _warn_of_narrow_cells(meaning, request)
     return make_job(meaning, request, conserve)
-
-
-def make_job(meaning: Meaning, request: Request, mode: Mode) -> Job:
-    """Plan the work: everything that a window must know, and nothing labelled.
-
-    Parameters
-    ----------
-    meaning : Meaning
-        Of the coarse field.
-    request : Request
-        What is asked for.
-    mode : str
-        What is conserved.
-    """
-    if mode not in ("cell", "window", "none"):
-        raise XstsrError(
-            f"cannot conserve={mode!r}: choose 'cell' (every coarse cell and step), "
-            "'window' (every time window) or 'none'."
-        )
-    if mode == "window" and meaning.point:
-        raise XstsrError(
-            f"cannot conserve={mode!r} of {meaning.name!r}: its values are "
-            "instantaneous (time: point), and instants have no total over time. Choose "
-            "'cell' or 'none', or say what they are: cell_methods='time: mean'."
-        )
-    return Job(
-        request=request,
-        plan=make_windows(meaning, request),
-        kind=meaning.kind,
-        constraint=meaning.constraint,
-        unit=_unit(meaning),
-        mode=mode,
-        time_edges=meaning.time_edges,
-        y_edges=meaning.y_edges,
-        x_edges=meaning.x_edges,
-        geometry=meaning.geometry,
-    )
-
-
-def make_windows(meaning: Meaning, request: Request) -> Plan:
-    """Cut the record into windows with the context that the method needs."""
-    step = int(np.median(np.diff(meaning.time_edges)))
-    numbers = [int(edge) // step for edge in meaning.time_edges[:-1]]
-    return make_plan(
-        numbers,
-        meaning.shape[1:],
-        request.factor,
-        _reach(request),
-        globe=request.globe,
-    )
-
-
-def _reach(request: Request) -> Reach:
-    """How far the method looks."""
-    if request.method not in NEURAL:
-        return REACH[request.method](request.factor)
-    from xstsr.diffusion.checkpoint import read_spec
-
-    spec = read_spec(request.model)
-    # beyond the reach of attention, one frame for the convolutions in time
-    frames = request.recipe.context // 2 + 1
-    stride = max(spec.mean.stride, spec.denoiser.stride)
-    halo = max(TILE_HALO, stride)
-    if not request.needs_mean:
-        generator = _generator(request.model)
-        stride = generator.stride
-        halo = max(TILE_HALO, 3 * stride)
-        if not generator.temporal:
-            frames = -(-generator.frames // request.factor[0])
-    return Reach(frames, halo, stride, request.bytes_per_pixel)
-
-
-def _generator(model: str) -> "Architecture":
-    """Read the shape of a model's generator, which `check_knows` has found."""
-    from xstsr.diffusion.checkpoint import read_spec
-
-    generator = read_spec(model).generator
-    assert generator is not None
-    return generator
 
 
 def limits_of(model: str | PathLike[str], method: str) -> tuple[int, int]:
@@ -168,7 +91,7 @@ def limits_of(model: str | PathLike[str], method: str) -> tuple[int, int]:
     method : str
         Without a network there is no limit.
     """
-    if method not in NEURAL:
+    if not find_method(method).is_neural:
         return sys.maxsize, sys.maxsize
     from xstsr.diffusion.checkpoint import read_header
 
@@ -178,7 +101,7 @@ def limits_of(model: str | PathLike[str], method: str) -> tuple[int, int]:
 
 def _warn_beyond(request: Request) -> None:
     """Say where the networks have not been: unequal factors, spacings, steps."""
-    if request.method not in NEURAL:
+    if not request.is_neural:
         return
     from xstsr.diffusion.checkpoint import read_header
 
@@ -210,7 +133,7 @@ def _warn_beyond(request: Request) -> None:
 
 def _warn_of_narrow_cells(meaning: Meaning, request: Request) -> None:
     """Say where cells are more unequal in height and width than was ever judged."""
-    if request.method not in NEURAL:
+    if not request.is_neural:
         return
     _, sy, sx = request.factor
     heights, widths = (
@@ -230,13 +153,13 @@ def _warn_of_narrow_cells(meaning: Meaning, request: Request) -> None:
 
 def _realizations(count: int | None, method: str) -> tuple[int, ...]:
     """List the realizations to draw."""
-    check_method(method)
     if count is None:
         return (0,)
-    if method not in STOCHASTIC:
+    if not find_method(method).is_stochastic:
+        several = sorted(name for name, m in METHODS.items() if m.is_stochastic)
         raise XstsrError(
             f"cannot draw realizations={count!r} with method={method!r}: it gives one "
-            f"field. Leave realizations out, or choose one of {sorted(STOCHASTIC)}."
+            f"field. Leave realizations out, or choose one of {several}."
         )
     return tuple(range(_whole(count, "realizations", least=1)))
 
@@ -265,6 +188,17 @@ def _sampling(
     return find_sampler(name, steps).used(steps), name
 
 
+def _attends(method: str, model: str) -> bool:
+    """Whether a model's generator, if it is asked for, has attention over frames."""
+    if method != "generator":
+        return False
+    from xstsr.diffusion.checkpoint import read_spec
+
+    generator = read_spec(model).generator
+    assert generator is not None  # `check_knows` has found it
+    return bool(generator.temporal)
+
+
 def _whole(value: int, name: str, *, least: int) -> int:
     """Check a whole number."""
     if is_whole(value, least=least):
@@ -284,7 +218,7 @@ def _known_model(
             f"cannot upscale {meaning.name!r} [{meaning.units}] with {method!r}: "
             "RainFARM draws rain, which is never negative. Use method='linear'."
         )
-    if method not in NEURAL:
+    if not find_method(method).is_neural:
         return name, ""
     from xstsr.diffusion.checkpoint import available, find, fingerprint, read_header
 
@@ -300,7 +234,7 @@ def _salt(model: str, method: str, meaning: Meaning) -> int:
     The components of the wind, or rain and what is drawn given it, would be tied to
     each other by the same noise. Rain alone has that of its seed.
     """
-    if method not in NEURAL:
+    if not find_method(method).is_neural:
         return 0
     from xstsr.diffusion.checkpoint import read_header
 
@@ -310,8 +244,78 @@ def _salt(model: str, method: str, meaning: Meaning) -> int:
     return crc32(str(meaning.name).encode()) << 32
 
 
-def _unit(meaning: Meaning) -> float:
-    """Find mm h-1 per unit of a rate, mm per unit of an amount, 1 for a state."""
-    if meaning.kind == "amount":
-        return to_mm(meaning.units)
-    return to_mm_per_hour(meaning.units) if meaning.kind == "rate" else 1.0
+def check_knows(
+    model: str, header: Mapping[str, Any], method: str, meaning: Meaning
+) -> None:
+    """Refuse a field that a model does not know, or what it was not trained for.
+
+    Parameters
+    ----------
+    model : str
+        Name or path, for the messages.
+    header : mapping
+        From `xstsr.diffusion.checkpoint.read_header`.
+    method : str
+        ``"mean"``, ``"diffusion"`` or ``"generator"``.
+    meaning : Meaning
+        Of the coarse field.
+
+    Raises
+    ------
+    CheckpointError
+        It has no network for this, or none that was trained.
+    XstsrError
+        The field is of another kind, or in other units.
+
+    Warns
+    -----
+    AssumptionWarning
+        The field is a state in the right units, but of another standard name.
+    """
+    from xstsr.diffusion.checkpoint import methods_of
+
+    trained = methods_of(header)
+    if method not in trained:
+        raise CheckpointError(
+            f"cannot upscale with method={method!r} and the model {model!r}: it was "
+            f"trained for {list(trained)} alone. Choose one of these, or go on with "
+            f"its training and {_STAGES[method]}_steps above 0."
+        )
+    field = f"{meaning.name!r} [{meaning.units}]"
+    transform = header.get("spec", {}).get("transform", {})
+    if "centre" in transform:
+        _check_state(model, transform, method, meaning)
+    elif meaning.kind == "state":
+        raise XstsrError(
+            f"cannot upscale {field} with method={method!r}: "
+            f"the model {model!r} knows precipitation only. Use method='linear', or "
+            "train a model on such fields: xstsr.train(fine)."
+        )
+
+
+def _check_state(
+    model: str, transform: Mapping[str, Any], method: str, meaning: Meaning
+) -> None:
+    """Refuse rain and other units, and warn of another quantity."""
+    known, units = transform.get("standard_name", ""), transform["units"]
+    what = f"{known or 'a state'} in {units!r}"
+    field = f"{meaning.name!r} [{meaning.units}]"
+    if meaning.kind != "state":
+        raise XstsrError(
+            f"cannot upscale {field} with method={method!r}: "
+            f"the model {model!r} knows {what}, and no rain. Pass model='default'."
+        )
+    if not same_units(meaning.units, units):
+        raise XstsrError(
+            f"cannot upscale {field} with method={method!r}: "
+            f"the model {model!r} knows {what}. Convert the field first: "
+            f"da.pint.quantify().pint.to({units!r}).pint.dequantify()."
+        )
+    name = str(meaning.attrs.get("standard_name", ""))
+    if name and known and name != known:
+        warnings.warn(
+            f"the model {model!r} was trained on {known}, and {meaning.name!r} is "
+            f"{name}; see evaluate() before you trust it",
+            AssumptionWarning,
+            stacklevel=7,
+        )

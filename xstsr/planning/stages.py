@@ -8,7 +8,7 @@ stage goes on from realization k of the first, with noise that is independent of
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from os import PathLike
@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xstsr.cf.coords import refined
-from xstsr.cf.meaning import AssumptionWarning, Meaning
-from xstsr.execution.run import upscale_blocks, upscale_now
-from xstsr.execution.window import Job, Mode
-from xstsr.factors import Factor, said, size_of, space_of, stages
+from xstsr.cf.meaning import Meaning
+from xstsr.errors import AssumptionWarning
+from xstsr.factors import said, size_of, space_of, stages
 from xstsr.methods.recipe import Recipe, Taper, beta_rule
+from xstsr.planning.job import Job
 from xstsr.planning.request import limits_of, prepare
+from xstsr.typing import Factor, Mode
 
 if TYPE_CHECKING:
-    import dask.array
+    pass
 
-Array = np.ndarray
+
 Jobs = tuple[Job, ...]
 
 
@@ -126,66 +127,6 @@ def chain(
     return tuple(jobs)
 
 
-def refine(
-    jobs: Jobs,
-    coarse: "Array | dask.array.Array",
-    *,
-    keep_realization: bool,
-    known: "Array | dask.array.Array | None" = None,
-    tick: Callable[[], object] = lambda: None,
-) -> "Array | dask.array.Array":
-    """Refine a coarse field stage by stage: now in memory, later in chunks.
-
-    Parameters
-    ----------
-    jobs : tuple of Job
-        From `plan_stages`.
-    coarse : array, shape (*E, T, Y, X)
-        numpy or dask, in the user's units.
-    keep_realization : bool
-        Whether the result has the axis R; without it, there is one.
-    known : array, shape (G, K, T t or 1, Y sy, X sx), optional
-        Known fine fields, for a single stage.
-    tick : callable
-        Is called after each window that is drawn in memory.
-
-    Returns
-    -------
-    array, shape (R, *E, T t, Y sy, X sx)
-        numpy or dask, as the input.
-    """
-    if not isinstance(coarse, np.ndarray):
-        return _later(jobs, coarse, known, keep_realization)
-    assert known is None or isinstance(known, np.ndarray)
-    fields = upscale_now(jobs[0], coarse, known, tick)
-    for job in jobs[1:]:
-        *lead, t, y, x = fields.shape
-        ft, fy, fx = job.request.factor
-        fine = np.empty((*lead, t * ft, y * fy, x * fx), fields.dtype)
-        for place, one, field in zip(fine, _each(job), fields, strict=True):
-            place[...] = upscale_now(one, field, tick=tick)[0]
-        fields = fine
-    return fields if keep_realization else fields[0]
-
-
-def _later(
-    jobs: Jobs,
-    coarse: "dask.array.Array",
-    known: "Array | dask.array.Array | None",
-    keep_realization: bool,
-) -> "dask.array.Array":
-    """Refine stage by stage as a graph; the same bits."""
-    import dask.array
-
-    first, *rest = jobs
-    keep = keep_realization or bool(rest)
-    fields = upscale_blocks(first, coarse, known=known, keep_realization=keep)
-    for job in rest:
-        parts = zip(_each(job), fields, strict=True)
-        fields = dask.array.concatenate([upscale_blocks(*part) for part in parts])
-    return fields if keep_realization or not rest else fields[0]
-
-
 def of_realizations(jobs: Jobs, numbers: tuple[int, ...]) -> Jobs:
     """Give the jobs that draw these realizations alone."""
     return tuple(
@@ -218,12 +159,6 @@ def settings_of(jobs: Jobs) -> dict[str, str | int | float]:
 def factor_of(jobs: Jobs) -> Factor:
     """Multiply the factors of all stages; (t, sy, sx)."""
     return _product([job.request.factor for job in jobs])
-
-
-def _each(job: Job) -> Jobs:
-    """Give the jobs that draw one realization each."""
-    numbers = job.request.realizations
-    return tuple(of_realizations((job,), (number,))[0] for number in numbers)
 
 
 def _share(recipe: Recipe, whole: Factor, part: Factor, *, is_last: bool) -> Recipe:

@@ -24,10 +24,11 @@ from itertools import groupby
 
 from xstsr.errors import PlanError
 from xstsr.geometry.globe import Ends, Globe
-from xstsr.memory import BYTES_PER_PIXEL
+from xstsr.methods.task import Reach
 
 WORKING_SET = 3_200_000_000  # bytes that a network takes at once, about
-TILE_HALO = 30  # fine pixels: a cut further away changes a field by 0.3 % of its spread
+
+
 LENGTHS = (18, 27, 36, 45, 54, 72, 90, 108, 144)  # fine frames of a window's own
 MOST_SIDE = 1024  # fine pixels of a tile's own along one axis
 GROUP = 4  # realizations that one task draws: they share the conditional mean
@@ -59,33 +60,6 @@ class Span:
     def core(self) -> slice:
         """The core, counted from the start of the halo."""
         return slice(self.core_start - self.start, self.core_stop - self.start)
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How far a method looks, and in which pattern.
-
-    Parameters
-    ----------
-    frames : int
-        Coarse frames of context on each side.
-    pixels : int or None
-        Fine pixels of context around a tile; None for methods that need whole frames.
-    stride : int
-        Fine pixels of a pixel of the lowest level, to whose multiples tiles are padded.
-    bytes_per_pixel : int
-        Memory that a fine pixel takes.
-    """
-
-    frames: int
-    pixels: int | None = None
-    stride: int = 1
-    bytes_per_pixel: int = BYTES_PER_PIXEL
-
-    @property
-    def blend(self) -> int:
-        """Coarse frames to either side of a window's boundary that are blended."""
-        return min(self.frames, 1)
 
 
 @dataclass(frozen=True)

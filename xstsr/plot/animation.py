@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xstsr.atomic import atomic_write
 from xstsr.errors import DataError
-from xstsr.files import beside
 from xstsr.plot.panels import Column, Grid
 from xstsr.plot.series import Series, load, read, thinned
 from xstsr.plot.style import PlotError
@@ -91,7 +91,7 @@ def animate(
     columns = _columns(series, [clock.moment(step) for step in steps], realizations)
     pictures = _Pictures(columns, clock, steps, every)
     try:
-        with beside(path) as new:
+        with atomic_write(path) as new:
             write(new, pictures, fps)
     except OSError as error:
         raise PlotError(

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.plot.style import ACCENT, FRAME, INK, LABEL, LINE_STYLES, SMALL, TITLE, tidy
+from xstsr.typing import Floats
 
-Floats = NDArray[np.float64]
 Line = tuple[Floats, Floats]
 
 _PERIODS = (  # minutes, and what people call them

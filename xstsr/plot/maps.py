@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.cf.meaning import Meaning
 from xstsr.errors import GridError
 from xstsr.geometry.projections import crs_of_mapping
 from xstsr.plot.style import FRAME, INK
+from xstsr.typing import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Floats = NDArray[np.float64]
 
 _LEAST_SIDE = 0.45  # of a panel's longer side, so that a narrow field can be seen
 _SPHERE_LABELS = {

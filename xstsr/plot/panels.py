@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xstsr.errors import DataError
 from xstsr.plot.maps import Place, place_of
-from xstsr.plot.series import Floats, Series, load, read, read_alike, thinned
+from xstsr.plot.series import Series, load, read, read_alike, thinned
 from xstsr.plot.style import (
     INK,
     TITLE,
@@ -25,6 +25,7 @@ from xstsr.plot.style import (
     robust_scale,
     save,
 )
+from xstsr.typing import Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xstsr.cf.axes import find_axes
 from xstsr.cf.coords import dequantify
-from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.meaning import Meaning
 from xstsr.cf.read import read_meaning
 from xstsr.cf.times import from_micros, is_time
-from xstsr.errors import CFError, DataError, UnitError
-
-Floats = NDArray[np.float64]
+from xstsr.errors import AssumptionWarning, CFError, DataError, UnitError
+from xstsr.typing import Floats
 
 REALIZATION = "realization"
 MOST_CELLS = 500  # along a side: more than the pixels of a panel

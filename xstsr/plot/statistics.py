@@ -18,7 +18,7 @@ from xstsr.plot.curves import (
     empty,
 )
 from xstsr.plot.maps import place_of
-from xstsr.plot.series import Floats, Series, load, read, thinned
+from xstsr.plot.series import Series, load, read, thinned
 from xstsr.plot.style import (
     FRAME,
     INK,
@@ -35,8 +35,10 @@ from xstsr.plot.style import (
     symmetric_scale,
     tidy,
 )
+from xstsr.typing import Floats
 from xstsr.verification import diagnostics
 from xstsr.verification.scores import WET
+from xstsr.verification.spectra import spatial_spectrum, temporal_spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -308,16 +310,14 @@ def _ensemble_and_truth(
 
 def _spatial(fields: Floats, series: Series) -> tuple[Floats, Floats]:
     """Wavelengths, shape (K,), and the power of each realization, shape (M, K)."""
-    pairs = [
-        diagnostics.spatial_spectrum(one, series.meaning.spacing_km) for one in fields
-    ]
+    pairs = [spatial_spectrum(one, series.meaning.spacing_km) for one in fields]
     return pairs[0][0], np.stack([power for _, power in pairs])
 
 
 def _temporal(fields: Floats, series: Series) -> tuple[Floats, Floats]:
     """Periods, shape (K,), and the power of each realization, shape (M, K)."""
     step = series.meaning.step_minutes
-    pairs = [diagnostics.temporal_spectrum(one, step) for one in fields]
+    pairs = [temporal_spectrum(one, step) for one in fields]
     return pairs[0][0], np.stack([power for _, power in pairs])
 
 

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from xstsr.atomic import atomic_write
 from xstsr.errors import DataError, XstsrError
-from xstsr.files import beside
+from xstsr.typing import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
-
-Floats = NDArray[np.float64]
 
 
 class PlotError(XstsrError):
@@ -320,7 +318,7 @@ def save(figure: "Figure", path: str | Path | None) -> None:
             f"Name one of {', '.join(sorted(formats))}."
         )
     try:
-        with beside(path) as new:
+        with atomic_write(path) as new:
             figure.savefig(new, bbox_inches="tight", pad_inches=0.06)
     except OSError as error:
         raise PlotError(

@@ -12,25 +12,23 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xstsr.cf import cell_methods as cm
 from xstsr.cf.coords import clean, dequantify, requantify
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.quantity import area_methods
 from xstsr.cf.read import check_field
 from xstsr.cf.write import complete, extend_history
-from xstsr.errors import GridError
+from xstsr.errors import AssumptionWarning, GridError
 from xstsr.regridding.grid import Grid, flat_lat_lon, read_grid
 from xstsr.regridding.overlap import cell_areas, weights_between
 from xstsr.regridding.targets import target_grid
 from xstsr.regridding.weight_files import Side, read_weights
 from xstsr.regridding.weights import AnyWeights, means
+from xstsr.typing import Array
 
 if TYPE_CHECKING:
     from pyproj import CRS
 
-Array = NDArray[Any]
 Target = Union[xr.DataArray, xr.Dataset, str, "CRS"]
 WeightFile = str | PathLike[str] | xr.Dataset
 

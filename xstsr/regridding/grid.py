@@ -11,19 +11,16 @@ from typing import Any, cast
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xstsr.cf.axes import aux_role, bounds_name, find_axes, space_edges
 from xstsr.cf.coords import clean, eager
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.cf.write import grid_mapping_names, grid_mapping_of
-from xstsr.errors import CFError, GridError
-from xstsr.geometry.cells import Geometry, areas_m2
+from xstsr.errors import AssumptionWarning, CFError, GridError
+from xstsr.geometry.cells import areas_m2
+from xstsr.geometry.polygons import corners_from_centers
 from xstsr.geometry.projections import crs_of_mapping, transform
-from xstsr.outlines import corners_from_centers
+from xstsr.typing import Array, Floats, Geometry
 
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 Pair = tuple[Floats, Floats]
 Labelled = xr.DataArray | xr.Dataset
 

@@ -10,14 +10,18 @@ import warnings
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xstsr.cf.meaning import AssumptionWarning
-from xstsr.errors import GridError
+from xstsr.errors import AssumptionWarning, GridError
 from xstsr.geometry.cells import EARTH_RADIUS_M, spacing_km
-from xstsr.geometry.polygons import polygon_areas, unwrap
+from xstsr.geometry.polygons import (
+    boxes,
+    corners_of_grid,
+    great_circles,
+    near,
+    polygon_areas,
+    unwrap,
+)
 from xstsr.geometry.projections import transform
-from xstsr.outlines import boxes, corners_of_grid, great_circles, near
 from xstsr.regridding.grid import Grid, Pair
 from xstsr.regridding.weights import (
     AnyWeights,
@@ -27,10 +31,7 @@ from xstsr.regridding.weights import (
     link,
     xesmf_weights,
 )
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from xstsr.typing import Bools, Floats, Ints
 
 _BATCH = 2**16  # cells outlined at a time: some 100 MB
 

@@ -11,14 +11,12 @@ from typing import Any, cast
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xstsr.cf.units import metres_per
 from xstsr.errors import GridError
-from xstsr.geometry.cells import Geometry, centers
-from xstsr.geometry.polygons import unwrap
+from xstsr.geometry.cells import centers
+from xstsr.geometry.polygons import circle, unwrap
 from xstsr.geometry.projections import is_crs, local_crs, metres_per_unit, read_crs
-from xstsr.outlines import circle
 from xstsr.regridding.grid import Grid, Pair, read_grid
 from xstsr.regridding.overlap import (
     batches,
@@ -26,8 +24,7 @@ from xstsr.regridding.overlap import (
     outline,
     unplaced,
 )
-
-Floats = NDArray[np.float64]
+from xstsr.typing import Floats, Geometry
 
 KM_PER_DEGREE = 111.2
 _SPACING = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([^0-9\s].*)$", re.IGNORECASE)

@@ -21,13 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.errors import GridError
 from xstsr.regridding.weights import Shape, Weights, link
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
+from xstsr.typing import Array, Floats
 
 _ESMF = {
     "row": "row",

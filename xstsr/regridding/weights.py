@@ -26,15 +26,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.errors import GridError
-from xstsr.geometry.cells import Geometry
 from xstsr.geometry.polygons import Shared, shared_areas
+from xstsr.typing import Array, Floats, Geometry, Ints
 
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Shape = tuple[int, int]
 Steps = Callable[[Floats], Floats]
 

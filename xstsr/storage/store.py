@@ -30,21 +30,28 @@ from xstsr.cf.axes import find_axes
 from xstsr.cf.coords import dequantify
 from xstsr.cf.read import bounds_of
 from xstsr.cf.write import to_dataset
-from xstsr.errors import PlanError, StoppedError, StoreError, XstsrError
-from xstsr.execution.cluster import check_workers, current_client, execute
-from xstsr.factors import Space
+from xstsr.display import readable, ticking
+from xstsr.errors import CostWarning, PlanError, StoppedError, StoreError, XstsrError
+from xstsr.execution.cluster import check_workers, execute
 from xstsr.files import refuse_source, sources_of
-from xstsr.fingerprint import described, fingerprint
-from xstsr.memory import CostWarning, available_bytes, readable
-from xstsr.methods import NEURAL, STOCHASTIC
+from xstsr.memory import available_bytes
+from xstsr.methods import find_method
+from xstsr.methods.devices import current_client
 from xstsr.pipeline import Asked, ask, run
 from xstsr.planning.stages import of_realizations, settings_of
-from xstsr.progress import ticking
-from xstsr.publish import CALL, call_of, is_store, lay_out, merge, publish
-from xstsr.storage.journal import Journal, differences
-from xstsr.storage.writer import Target, missing_blocks, write_tasks
-
-__all__ = ["to_zarr"]
+from xstsr.storage.journal import Journal, described, differences, fingerprint
+from xstsr.storage.writer import (
+    CALL,
+    Target,
+    call_of,
+    is_store,
+    lay_out,
+    merge,
+    missing_blocks,
+    publish,
+    write_tasks,
+)
+from xstsr.typing import Space
 
 READ = ("input", "known")  # what of a call is told by the values of arrays
 PIECE = 2**25  # bytes of a field that is not chunked to read at a time
@@ -195,9 +202,9 @@ class Work:
             "chunks": [max(sizes) for sizes in preview.chunks[1:]],
             "realizations": self.count,
         }
-        if request.method in STOCHASTIC:
+        if find_method(request.method).is_stochastic:
             told["seed"] = request.seed
-        if request.method in NEURAL:
+        if request.is_neural:
             told["model"] = request.fingerprint
             told["device"] = request.device.partition(":")[0]
         return told

@@ -20,15 +20,15 @@ import numpy as np
 import xarray as xr
 
 from xstsr.cf.coords import dequantify
-from xstsr.cf.meaning import AssumptionWarning, Meaning
+from xstsr.cf.meaning import Meaning
 from xstsr.cf.read import read_meaning
-from xstsr.conservation.constraint import Constraint
-from xstsr.diffusion.checkpoint import beside
+from xstsr.diffusion.checkpoint import atomic_save
 from xstsr.diffusion.transform import StateTransform, Transform
-from xstsr.errors import DataError
+from xstsr.errors import AssumptionWarning, DataError
 from xstsr.files import open_variable
 from xstsr.planning.predictors import Cells, Known
 from xstsr.training.predictors import Layer, check_layers, layers_on
+from xstsr.typing import Constraint
 
 _UNIT = 0.02  # mm/h; code steps are finer than radar's own below this
 _STEPS = 6000.0
@@ -319,7 +319,7 @@ def save_pack(events: Sequence[Event], path: Path) -> None:
     for i, event in enumerate(events):
         for j, layer in enumerate(event.layers):
             arrays[f"known{i}_{j}"] = layer.values
-    with beside(path) as side, side.open("wb") as file:
+    with atomic_save(path) as side, side.open("wb") as file:
         np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
 
 

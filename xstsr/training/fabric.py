@@ -16,7 +16,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from xstsr.errors import XstsrError
-from xstsr.methods import choose_device
+from xstsr.methods.devices import choose_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

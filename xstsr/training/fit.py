@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from xstsr.cf.meaning import AssumptionWarning
 from xstsr.diffusion.checkpoint import (
-    beside,
+    atomic_save,
     fingerprint,
     load_model,
     read_header,
     save_model,
 )
+from xstsr.diffusion.features import KnownField
 from xstsr.diffusion.generator import ARCHITECTURE as GENERATOR
-from xstsr.diffusion.known import KnownField
 from xstsr.diffusion.model import Model, ModelSpec
 from xstsr.diffusion.transform import StateTransform
-from xstsr.errors import CheckpointError, DataError, XstsrError
+from xstsr.errors import AssumptionWarning, CheckpointError, DataError, XstsrError
 from xstsr.files import open_fields
 from xstsr.training.card import model_card
 from xstsr.training.config import Config, Draw, read_config
@@ -340,7 +339,7 @@ def _same_run(
     data = [e.fingerprint for e in events]
     now = _flat(json.loads(json.dumps(asdict(config) | {"start": start, "data": data})))
     if not path.exists():
-        with beside(path) as side:
+        with atomic_save(path) as side:
             side.write_text(json.dumps(now, indent=1), encoding="utf-8")
         return
     before = _flat(json.loads(path.read_text(encoding="utf-8")))

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from xstsr.diffusion.checkpoint import beside
+from xstsr.diffusion.checkpoint import atomic_save
 from xstsr.diffusion.model import Model, ModelSpec
+from xstsr.display import bar_class, is_watched
 from xstsr.errors import CheckpointError
-from xstsr.progress import bar_class, is_watched
 from xstsr.training.config import Config
 from xstsr.training.events import Event
 from xstsr.training.fabric import open_fabric
@@ -213,7 +213,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "record": self.record.to_dict(),
         }
-        with beside(self.state) as side, side.open("wb") as file:
+        with atomic_save(self.state) as side, side.open("wb") as file:
             torch.save(state, file)
 
     def _read(self) -> dict[str, Any] | None:

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xstsr.diffusion.features import Factor
 from xstsr.errors import DataError
 from xstsr.training.config import Draw
 from xstsr.training.events import Event
+from xstsr.typing import Factor
 
 _CANDIDATES = (
     6  # places looked at for each crop: rain is rare, and dry crops teach little

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xstsr.diffusion.known import KnownField, spread
+from xstsr.diffusion.features import KnownField, spread
 from xstsr.errors import DataError, GridError
 from xstsr.planning.predictors import Cells, Known, fields_of, on_cells
 

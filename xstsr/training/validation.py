@@ -23,22 +23,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xstsr.conservation.constraint import Constraint, conserve
-from xstsr.diffusion.checkpoint import beside, save_model
+from xstsr.conservation.constraint import conserve
+from xstsr.diffusion.checkpoint import atomic_save, save_model
 from xstsr.diffusion.model import Model
 from xstsr.diffusion.noise import normal
 from xstsr.errors import DataError
-from xstsr.execution.window import GAIN_CAP
 from xstsr.methods import baselines
+from xstsr.planning.job import GAIN_CAP
 from xstsr.training.config import Draw
 from xstsr.training.events import Event
 from xstsr.training.loop import STAGES, Run
 from xstsr.training.losses import condition_inputs
 from xstsr.training.patches import Batch, crop_size, draw_batch, possible_factors
-from xstsr.verification.scores import fair_crps, rmse_of_mean, spread_skill
-from xstsr.verification.spatial import ratio
+from xstsr.typing import Array, Constraint
+from xstsr.verification.scores import fair_crps, ratio, rmse_of_mean, spread_skill
 
-Array = np.ndarray
 FACTORS = ((4, 2), (10, 3), (25, 6))  # (s, t) that are judged, where they are trained
 REALIZATIONS, STEPS = 4, 4
 _CROPS = 4  # per factor, at most; one for each event
@@ -207,7 +206,10 @@ def read_scores(path: Path, until: int) -> list[list[Score]]:
 
 def write_scores(path: Path, scores: Sequence[Sequence[Score]]) -> None:
     """Write the scores of every validation, one line for each factor."""
-    with beside(path) as side, side.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_save(path) as side,
+        side.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow([f.name for f in fields(Score)])
         writer.writerows(

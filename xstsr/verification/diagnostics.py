@@ -8,30 +8,15 @@ nothing. Arrays only. The scores are in `xstsr.verification.scores` and
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xstsr.errors import DataError
+from xstsr.typing import Field, Floats
 from xstsr.verification import scores
-from xstsr.verification.spatial import spatial_power, temporal_power, valid_pixels
-
-__all__ = [
-    "PROBABILITIES",
-    "Curves",
-    "exceedance",
-    "rank_histogram",
-    "spatial_spectrum",
-    "spread_error",
-    "temporal_spectrum",
-]
-
-Field: TypeAlias = NDArray[np.floating[Any]]
-Floats: TypeAlias = NDArray[np.float64]
+from xstsr.verification.scores import valid_pixels
 
 PROBABILITIES = np.geomspace(0.5, 1e-4, 40)
-_HANN = 3 / 8  # mean square of a Hann window
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,60 +47,6 @@ class Curves:
     ranks: Floats
     spread: Floats
     error: Floats
-
-
-def spatial_spectrum(field: Field, spacing: float) -> tuple[Floats, Floats]:
-    """Take the radially averaged power spectrum of the frames, Hann-tapered.
-
-    Parameters
-    ----------
-    field : ndarray, shape (T, Y, X)
-        Field; missing pixels count as 0.
-    spacing : float
-        Of the pixels [km].
-
-    Returns
-    -------
-    tuple of ndarray, each of shape (min(Y, X) // 2,)
-        Wavelengths [km], falling, and power densities [units of the field squared
-        km2].
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> wave = np.sin(2 * np.pi * np.arange(64) / 8) * np.ones((1, 64, 1))
-    >>> wavelength, power = spatial_spectrum(wave, spacing=2.0)
-    >>> float(wavelength[power.argmax()])
-    16.0
-    """
-    frames, ny, nx = field.shape
-    power = spatial_power(field, np.isfinite(field))
-    cycles = np.arange(1, power.size + 1)
-    density = power * spacing**2 / (frames * ny * nx * _HANN**2)
-    return min(ny, nx) * spacing / cycles, density
-
-
-def temporal_spectrum(field: Field, step: float) -> tuple[Floats, Floats]:
-    """Take the mean power spectrum of the series at all pixels, Hann-tapered.
-
-    Parameters
-    ----------
-    field : ndarray, shape (T, Y, X)
-        Field; pixels that are missing at any time do not count.
-    step : float
-        Of time [min].
-
-    Returns
-    -------
-    tuple of ndarray, each of shape (T // 2,), empty where T is below 4
-        Periods [min], falling, and power densities [units of the field squared, h].
-    """
-    frames = len(field)
-    known = np.isfinite(field)
-    power = temporal_power(field, known)
-    cycles = np.arange(1, power.size + 1)
-    pixels = max(int(known.all(axis=0).sum()), 1)
-    return frames * step / cycles, power * step / 60 / (pixels * frames * _HANN)
 
 
 def exceedance(fields: Field) -> Floats:

@@ -8,47 +8,16 @@ no second ensemble is made. Events are few: score each and report them apart. Ho
 looks is scored in `xstsr.verification.spatial`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xstsr.conservation.blocks import residual
-from xstsr.verification.spatial import (
-    fss,
-    lag1_correlation_error,
-    log_spectral_distance,
-    psnr,
-    ratio,
-    ssim,
-    temporal_spectral_distance,
-    valid_pixels,
-)
-
-__all__ = [
-    "fair_crps",
-    "fss",
-    "lag1_correlation_error",
-    "largest_residual",
-    "log_spectral_distance",
-    "psnr",
-    "quantile_ratio",
-    "rank_histogram",
-    "rmse_of_mean",
-    "score_table",
-    "seam_space",
-    "seam_time",
-    "spread_skill",
-    "ssim",
-    "temporal_spectral_distance",
-    "wet_area_ratio",
-]
-
-Field: TypeAlias = NDArray[np.floating[Any]]
+from xstsr.errors import DataError
+from xstsr.typing import Bools, Field, Floats
 
 WET = 0.1  # mm h-1, the threshold of the wet area
-FSS_THRESHOLDS = (1.0, 5.0, 10.0)  # mm h-1
 
 
 def fair_crps(ensemble: Field, truth: Field) -> float:
@@ -273,134 +242,6 @@ def largest_residual(
     return float(np.nanmax(relative, initial=0.0))
 
 
-def seam_space(ensemble: Field, truth: Field, factor: Sequence[int]) -> float:
-    r"""Compare the jump across the edges of coarse cells with that inside them.
-
-    .. math:: \frac{J_{edge} / J_{inside}}{J^{truth}_{edge} / J^{truth}_{inside}}
-
-    where ``J`` is the mean absolute difference of neighbouring pixels, along y and x
-    together. The same ratio in the truth takes out what lies at the edges by chance, a
-    front for example: 1 is seamless, above 1 the coarse cells show, below 1 their edges
-    are smoother than rain is.
-
-    Parameters
-    ----------
-    ensemble : ndarray, shape (M, T*t, Y*sy, X*sx)
-        Realizations [mm h-1].
-    truth : ndarray, shape (T*t, Y*sy, X*sx)
-        Truth [mm h-1].
-    factor : sequence of int, (t, sy, sx)
-        Fine pixels per coarse cell in time, y and x.
-
-    Returns
-    -------
-    float
-        Ratio [1]; infinite for uniform cells; NaN where a factor of 1, a single cell or
-        a dry truth leaves nothing to compare.
-
-    Raises
-    ------
-    DataError
-        If the shapes disagree or no pixel is valid.
-    """
-    return _seam(ensemble, truth, {1: factor[1], 2: factor[2]})
-
-
-def seam_time(ensemble: Field, truth: Field, factor: Sequence[int]) -> float:
-    """Compare the jump between coarse steps with that inside them.
-
-    As `seam_space`, for the differences of neighbouring frames.
-
-    Parameters
-    ----------
-    ensemble : ndarray, shape (M, T*t, Y*sy, X*sx)
-        Realizations [mm h-1].
-    truth : ndarray, shape (T*t, Y*sy, X*sx)
-        Truth [mm h-1].
-    factor : sequence of int, (t, sy, sx)
-        Fine pixels per coarse cell in time, y and x.
-
-    Returns
-    -------
-    float
-        Ratio [1]; infinite for uniform steps; NaN where a factor of 1, a single step or
-        a dry truth leaves nothing to compare.
-
-    Raises
-    ------
-    DataError
-        If the shapes disagree or no pixel is valid.
-    """
-    return _seam(ensemble, truth, {0: factor[0]})
-
-
-def score_table(
-    ensemble: Field,
-    truth: Field,
-    coarse: Field,
-    factor: Sequence[int],
-    weights: Field | None = None,
-) -> dict[str, float]:
-    """Gather every score of one event.
-
-    Parameters
-    ----------
-    ensemble : ndarray, shape (M, T*t, Y*sy, X*sx)
-        Realizations [mm h-1].
-    truth : ndarray, shape (T*t, Y*sy, X*sx)
-        Truth [mm h-1].
-    coarse : ndarray, shape (T, Y, X)
-        The coarse field that was refined [mm h-1].
-    factor : sequence of int, (t, sy, sx)
-        Fine pixels per coarse cell in time, y and x.
-    weights : ndarray, shape broadcastable to (T*t, Y*sy, X*sx), optional
-        Weights of the conservation [1]; the scores weigh all pixels equally.
-
-    Returns
-    -------
-    dict of str to float
-        Scores by name. The neighbourhood of the FSS is one coarse cell wide.
-
-    Raises
-    ------
-    DataError
-        If the shapes of ``ensemble`` and ``truth`` disagree or no pixel is valid.
-    FactorError
-        If ``ensemble`` is not ``factor`` times ``coarse``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xstsr.conservation.blocks import block_mean
-    >>> draw = np.random.default_rng(0).gamma(0.5, 2.0, (3, 4, 8, 8))
-    >>> ensemble, truth = draw[1:], draw[0]
-    >>> table = score_table(ensemble, truth, block_mean(truth, (2, 4, 4)), (2, 4, 4))
-    >>> table["fair_crps"] < table["rmse"]
-    True
-    """
-    width = int(factor[-1]) | 1
-    table = {
-        "fair_crps": fair_crps(ensemble, truth),
-        "rmse": rmse_of_mean(ensemble, truth),
-        "spread_skill": spread_skill(ensemble, truth),
-        "log_spectral_distance": log_spectral_distance(ensemble, truth),
-        "temporal_spectral_distance": temporal_spectral_distance(ensemble, truth),
-    }
-    for threshold in FSS_THRESHOLDS:
-        table[f"fss_{threshold:g}"] = fss(ensemble, truth, threshold, width)
-    return table | {
-        "q99_ratio": quantile_ratio(ensemble, truth, 0.99),
-        "q99.9_ratio": quantile_ratio(ensemble, truth, 0.999),
-        "wet_area_ratio": wet_area_ratio(ensemble, truth),
-        "lag1_correlation_error": lag1_correlation_error(ensemble, truth),
-        "seam_space": seam_space(ensemble, truth, factor),
-        "seam_time": seam_time(ensemble, truth, factor),
-        "psnr": psnr(ensemble, truth),
-        "ssim": ssim(ensemble, truth),
-        "largest_residual": largest_residual(ensemble, coarse, factor, weights),
-    }
-
-
 def _valid_frames(ensemble: Field, truth: Field) -> Iterator[tuple[Field, Field]]:
     """Yield the valid pixels of each step: realizations (M, N) and truth (N,)."""
     for i, valid in enumerate(valid_pixels(ensemble, truth)):
@@ -420,29 +261,31 @@ def _error_and_variance(ensemble: Field, truth: Field) -> tuple[float, float]:
     return error / count, variance / count
 
 
-def _seam(ensemble: Field, truth: Field, blocks: Mapping[int, int]) -> float:
-    """Compare jumps at the edges of blocks, {axis: length}, with the truth's there."""
-    valid = valid_pixels(ensemble, truth)
-    ours = _jump_ratio(ensemble, valid, blocks)
-    return ratio(ours, _jump_ratio(truth[None], valid, blocks))
+def valid_pixels(ensemble: Field, truth: Field) -> Bools:
+    """Find the pixels that count: shape (T, Y, X), true where nothing is NaN."""
+    if ensemble.ndim != 4 or ensemble.shape[1:] != truth.shape or not len(ensemble):
+        raise DataError(
+            f"ensemble of shape {ensemble.shape} does not match truth of shape "
+            f"{truth.shape}: pass (realization, time, y, x) and (time, y, x)."
+        )
+    valid: Bools = ~np.isnan(truth)
+    for x in ensemble:
+        valid &= ~np.isnan(x)
+    if not valid.any():
+        raise DataError(
+            f"no pixel of truth, shape {truth.shape}, is valid in every realization: "
+            "pass fields that overlap."
+        )
+    return valid
 
 
-def _jump_ratio(
-    fields: Field, valid: NDArray[np.bool_], blocks: Mapping[int, int]
-) -> float:
-    """Divide the mean jump of neighbours at the edges of blocks by that inside them."""
-    sums, counts = np.zeros(2), np.zeros(2)
-    for axis, length in blocks.items():
-        if length == 1:
-            continue  # every pair straddles an edge: nothing to compare with
-        for last in range(valid.shape[axis] - 1):
-            both = valid.take(last, axis) & valid.take(last + 1, axis)
-            inside = int((last + 1) % length != 0)
-            for x in fields:
-                here, there = x.take(last, axis)[both], x.take(last + 1, axis)[both]
-                sums[inside] += np.abs(here.astype(np.float64) - there).sum()
-                counts[inside] += here.size
-    edge, inner = (sums / np.maximum(counts, 1)).tolist()
-    if edge > 0 and inner == 0 and counts[1]:
-        return float("inf")
-    return ratio(edge, inner) if counts[0] else float("nan")
+def frames(ensemble: Field, truth: Field) -> Iterator[tuple[Floats, Floats, Bools]]:
+    """Yield each step: shapes (M, Y, X) and (Y, X), missing pixels 0, and the mask."""
+    for i, valid in enumerate(valid_pixels(ensemble, truth)):
+        x = np.where(valid, ensemble[:, i], 0.0).astype(np.float64)
+        yield x, np.where(valid, truth[i], 0.0).astype(np.float64), valid
+
+
+def ratio(above: float, below: float) -> float:
+    """Divide two numbers (shape ()): NaN where the lower is 0."""
+    return above / below if below != 0 else float("nan")

@@ -6,86 +6,17 @@ counts a pixel where neither is NaN. Work runs frame by frame in float64. Probab
 and amounts are scored in `xstsr.verification.scores`.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from xstsr.errors import DataError
-
-__all__ = [
-    "fss",
-    "lag1_correlation_error",
-    "log_spectral_distance",
-    "psnr",
-    "ring_power",
-    "spatial_power",
-    "ssim",
-    "temporal_power",
-    "temporal_spectral_distance",
-]
-
-Field: TypeAlias = NDArray[np.floating[Any]]
-Floats: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
+from xstsr.typing import Bools, Field, Floats
+from xstsr.verification.scores import frames, ratio, valid_pixels
 
 SSIM_WIDTH = 7  # pixels, the uniform form of Wang et al. (2004)
-
-
-def log_spectral_distance(ensemble: Field, truth: Field) -> float:
-    r"""Measure how far the spatial power spectrum is from the truth's.
-
-    .. math:: \sqrt{\operatorname{mean}_k\,(\log_{10} P_x(k) - \log_{10} P_y(k))^2}
-
-    The spectra are averaged over rings of wavenumber, then over steps and realizations.
-    Frames are tapered by a Hann window; missing pixels count as dry on both sides.
-
-    Parameters
-    ----------
-    ensemble : ndarray, shape (M, T, Y, X)
-        Realizations [mm h-1].
-    truth : ndarray, shape (T, Y, X)
-        Truth [mm h-1].
-
-    Returns
-    -------
-    float
-        Distance in decades of power; NaN where a side has no power.
-
-    Raises
-    ------
-    DataError
-        If the shapes disagree or no pixel is valid.
-    """
-    return _decades(*_mean_power(ensemble, truth, spatial_power))
-
-
-def temporal_spectral_distance(ensemble: Field, truth: Field) -> float:
-    """Measure how far the power spectrum in time is from the truth's.
-
-    As `log_spectral_distance`, with the frequencies of the series at every pixel, less
-    its time mean, in place of the rings.
-
-    Parameters
-    ----------
-    ensemble : ndarray, shape (M, T, Y, X)
-        Realizations [mm h-1].
-    truth : ndarray, shape (T, Y, X)
-        Truth [mm h-1].
-
-    Returns
-    -------
-    float
-        Distance in decades of power; NaN where a side has no power or T is below 4.
-
-    Raises
-    ------
-    DataError
-        If the shapes disagree or no pixel is valid.
-    """
-    return _decades(*_mean_power(ensemble, truth, temporal_power))
 
 
 def lag1_correlation_error(ensemble: Field, truth: Field) -> float:
@@ -235,126 +166,7 @@ def ssim(ensemble: Field, truth: Field) -> float:
     return ratio(total, count if peak > 0 else 0)
 
 
-def ring_power(frame: Field) -> Floats:
-    """Average the power of one frame over rings of equal wavenumber.
-
-    Parameters
-    ----------
-    frame : ndarray, shape (Y, X)
-        Field without NaN, in any unit.
-
-    Returns
-    -------
-    ndarray, shape (min(Y, X) // 2,)
-        Mean power at 1, 2, ... cycles per shorter side, up to Nyquist.
-    """
-    ny, nx = frame.shape
-    side = min(ny, nx)
-    power = np.abs(np.fft.fft2(frame)) ** 2
-    ky, kx = np.fft.fftfreq(ny) * side, np.fft.fftfreq(nx) * side
-    ring = np.rint(np.hypot(ky[:, None], kx)).astype(int).ravel()
-    total = np.bincount(ring, power.ravel(), minlength=side // 2 + 1)
-    count = np.bincount(ring, minlength=side // 2 + 1)
-    mean: Floats = total / np.maximum(count, 1)
-    return mean[1 : side // 2 + 1]
-
-
-def valid_pixels(ensemble: Field, truth: Field) -> Mask:
-    """Find the pixels that count: shape (T, Y, X), true where nothing is NaN."""
-    if ensemble.ndim != 4 or ensemble.shape[1:] != truth.shape or not len(ensemble):
-        raise DataError(
-            f"ensemble of shape {ensemble.shape} does not match truth of shape "
-            f"{truth.shape}: pass (realization, time, y, x) and (time, y, x)."
-        )
-    valid: Mask = ~np.isnan(truth)
-    for x in ensemble:
-        valid &= ~np.isnan(x)
-    if not valid.any():
-        raise DataError(
-            f"no pixel of truth, shape {truth.shape}, is valid in every realization: "
-            "pass fields that overlap."
-        )
-    return valid
-
-
-def frames(ensemble: Field, truth: Field) -> Iterator[tuple[Floats, Floats, Mask]]:
-    """Yield each step: shapes (M, Y, X) and (Y, X), missing pixels 0, and the mask."""
-    for i, valid in enumerate(valid_pixels(ensemble, truth)):
-        x = np.where(valid, ensemble[:, i], 0.0).astype(np.float64)
-        yield x, np.where(valid, truth[i], 0.0).astype(np.float64), valid
-
-
-def ratio(above: float, below: float) -> float:
-    """Divide two numbers (shape ()): NaN where the lower is 0."""
-    return above / below if below != 0 else float("nan")
-
-
-def _mean_power(
-    ensemble: Field, truth: Field, power: Callable[[Field, Mask], Floats]
-) -> tuple[Floats, Floats]:
-    """Take the spectrum of the truth, and the mean spectrum of the realizations."""
-    valid = valid_pixels(ensemble, truth)
-    ours = sum((power(x, valid) for x in ensemble[1:]), power(ensemble[0], valid))
-    return ours / len(ensemble), power(truth, valid)
-
-
-def spatial_power(field: Field, valid: Mask) -> Floats:
-    """Sum the ring power of all Hann-tapered frames.
-
-    Parameters
-    ----------
-    field : ndarray, shape (T, Y, X)
-        Field in any unit.
-    valid : ndarray of bool, shape (T, Y, X)
-        Where it counts; elsewhere it is taken for dry.
-
-    Returns
-    -------
-    ndarray, shape (min(Y, X) // 2,)
-        Power at 1, 2, ... cycles per shorter side.
-    """
-    _, ny, nx = field.shape
-    # Without the zeros that np.hanning has at its ends.
-    taper = np.hanning(ny + 2)[1:-1, None] * np.hanning(nx + 2)[1:-1]
-    total = np.zeros(min(ny, nx) // 2)
-    for frame, mask in zip(field, valid, strict=True):
-        total += ring_power(np.where(mask, frame, 0.0) * taper)
-    return total
-
-
-def temporal_power(field: Field, valid: Mask) -> Floats:
-    """Sum the power in time, but for the mean, of the pixels that are always valid.
-
-    Parameters
-    ----------
-    field : ndarray, shape (T, Y, X)
-        Field in any unit.
-    valid : ndarray of bool, shape (T, Y, X)
-        Where it counts.
-
-    Returns
-    -------
-    ndarray, shape (T // 2,)
-        Power at 1, 2, ... cycles per period; empty where T is below 4.
-    """
-    steps = len(field)
-    taper = np.hanning(steps + 2)[1:-1, None]
-    total = np.zeros(steps // 2 + 1)
-    always: Mask = np.logical_and.reduce(valid, axis=0)
-    for row in range(field.shape[1]):
-        series = field[:, row, always[row]].astype(np.float64)
-        series -= series.mean(axis=0)
-        total += (np.abs(np.fft.rfft(series * taper, axis=0)) ** 2).sum(axis=1)
-    return total[1:] if steps >= 4 else total[:0]
-
-
-def _decades(ours: Floats, theirs: Floats) -> float:
-    if ours.size == 0 or min(ours.min(), theirs.min()) <= 0:
-        return float("nan")
-    return float(np.sqrt(np.mean(np.log10(ours / theirs) ** 2)))
-
-
-def _lag1_correlation(field: Field, both: Mask) -> float:
+def _lag1_correlation(field: Field, both: Bools) -> float:
     """Correlate each step with the next over the pixels valid in both."""
     sums = np.zeros(6)
     for before, after, mask in zip(field[:-1], field[1:], both, strict=True):
@@ -365,7 +177,7 @@ def _lag1_correlation(field: Field, both: Mask) -> float:
     return ratio(ab - a1 * b1, float(np.sqrt(max(variance, 0.0))))
 
 
-def _box_mean(field: Field | Mask, width: int) -> Floats:
+def _box_mean(field: Field | Bools, width: int) -> Floats:
     """Average over a square neighbourhood; beyond the edge is 0."""
     mean: Floats = uniform_filter(field.astype(np.float64), width, mode="constant")
     return mean
@@ -383,3 +195,92 @@ def _similarity(x: Floats, y: Floats, peak: float) -> Floats:
     above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     below = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     return above / below
+
+
+def seam_space(ensemble: Field, truth: Field, factor: Sequence[int]) -> float:
+    r"""Compare the jump across the edges of coarse cells with that inside them.
+
+    .. math:: \frac{J_{edge} / J_{inside}}{J^{truth}_{edge} / J^{truth}_{inside}}
+
+    where ``J`` is the mean absolute difference of neighbouring pixels, along y and x
+    together. The same ratio in the truth takes out what lies at the edges by chance, a
+    front for example: 1 is seamless, above 1 the coarse cells show, below 1 their edges
+    are smoother than rain is.
+
+    Parameters
+    ----------
+    ensemble : ndarray, shape (M, T*t, Y*sy, X*sx)
+        Realizations [mm h-1].
+    truth : ndarray, shape (T*t, Y*sy, X*sx)
+        Truth [mm h-1].
+    factor : sequence of int, (t, sy, sx)
+        Fine pixels per coarse cell in time, y and x.
+
+    Returns
+    -------
+    float
+        Ratio [1]; infinite for uniform cells; NaN where a factor of 1, a single cell or
+        a dry truth leaves nothing to compare.
+
+    Raises
+    ------
+    DataError
+        If the shapes disagree or no pixel is valid.
+    """
+    return _seam(ensemble, truth, {1: factor[1], 2: factor[2]})
+
+
+def seam_time(ensemble: Field, truth: Field, factor: Sequence[int]) -> float:
+    """Compare the jump between coarse steps with that inside them.
+
+    As `seam_space`, for the differences of neighbouring frames.
+
+    Parameters
+    ----------
+    ensemble : ndarray, shape (M, T*t, Y*sy, X*sx)
+        Realizations [mm h-1].
+    truth : ndarray, shape (T*t, Y*sy, X*sx)
+        Truth [mm h-1].
+    factor : sequence of int, (t, sy, sx)
+        Fine pixels per coarse cell in time, y and x.
+
+    Returns
+    -------
+    float
+        Ratio [1]; infinite for uniform steps; NaN where a factor of 1, a single step or
+        a dry truth leaves nothing to compare.
+
+    Raises
+    ------
+    DataError
+        If the shapes disagree or no pixel is valid.
+    """
+    return _seam(ensemble, truth, {0: factor[0]})
+
+
+def _seam(ensemble: Field, truth: Field, blocks: Mapping[int, int]) -> float:
+    """Compare jumps at the edges of blocks, {axis: length}, with the truth's there."""
+    valid = valid_pixels(ensemble, truth)
+    ours = _jump_ratio(ensemble, valid, blocks)
+    return ratio(ours, _jump_ratio(truth[None], valid, blocks))
+
+
+def _jump_ratio(
+    fields: Field, valid: NDArray[np.bool_], blocks: Mapping[int, int]
+) -> float:
+    """Divide the mean jump of neighbours at the edges of blocks by that inside them."""
+    sums, counts = np.zeros(2), np.zeros(2)
+    for axis, length in blocks.items():
+        if length == 1:
+            continue  # every pair straddles an edge: nothing to compare with
+        for last in range(valid.shape[axis] - 1):
+            both = valid.take(last, axis) & valid.take(last + 1, axis)
+            inside = int((last + 1) % length != 0)
+            for x in fields:
+                here, there = x.take(last, axis)[both], x.take(last + 1, axis)[both]
+                sums[inside] += np.abs(here.astype(np.float64) - there).sum()
+                counts[inside] += here.size
+    edge, inner = (sums / np.maximum(counts, 1)).tolist()
+    if edge > 0 and inner == 0 and counts[1]:
+        return float("inf")
+    return ratio(edge, inner) if counts[0] else float("nan")
