@@ -1,4 +1,8 @@
-"""Small cards of labelled values: text for terminals, HTML for notebooks."""
+"""Text for people: cards of labelled values, progress bars, sizes in bytes.
+
+A bar shows rate and time left in a terminal and in Jupyter, and nowhere else: logs are
+not for bars. ``TQDM_DISABLE=1`` in the environment hides all of them.
+"""
 
 import sys
 import warnings

@@ -1,4 +1,4 @@
-"""How much memory there is, how much the work takes, and how to say it."""
+"""How much memory there is, and how much the work takes."""
 
 import ctypes
 import os

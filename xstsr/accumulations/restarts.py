@@ -1,4 +1,8 @@
-"""Where accumulation began anew: by forecasts, by intervals, or where values fall."""
+"""Where accumulated sums began anew, and the increments between them.
+
+They begin anew with each forecast, at regular intervals, or where values fall. What
+falls by less than packed values can differ is rounding, not a restart.
+"""
 
 import re
 import warnings

@@ -1,8 +1,13 @@
-"""New coordinates for new cells, and plain data from quantified or lazy ones.
+"""Coordinates of new cells, instants between others, and plain data from lazy ones.
 
 A coordinate keeps its label convention, dtype and attributes as far as they stay true.
 Two-dimensional true latitude and longitude are renewed on the sphere; other coordinates
 along refined dimensions cannot be, and are dropped with a note.
+
+A mean or a sum over a step can be split; a snapshot cannot. Between two snapshots the
+coarse field is interpolated linearly in time, and each one, given or interpolated, is
+then refined in space alone. So T snapshots become (T - 1) t + 1, every t-th at a time
+that was given; nothing is added beyond the last.
 """
 
 from collections.abc import Callable, Mapping

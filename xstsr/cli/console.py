@@ -1,4 +1,4 @@
-"""What a command tells on the way, on standard error: for people or for machines."""
+"""Messages on standard error, and what is typed: files, patterns, sizes of chunks."""
 
 import glob
 import json

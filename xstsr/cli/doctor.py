@@ -1,7 +1,4 @@
-"""What is installed here: versions, devices, regridding, models.
-
-``xstsr doctor`` prints it for bug reports, ``xstsr models`` the part about models.
-"""
+"""What is installed here, for bug reports: versions, devices, regridding, models."""
 
 import os
 import platform

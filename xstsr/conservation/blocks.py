@@ -5,7 +5,7 @@ pixels, in float64 and without a second field in memory. Arrays of shape
 (..., T*t, Y*sy, X*sx), from numpy or from torch, come in; coarse ones (..., T, Y, X) go
 out, and back. On numpy the work runs in slabs that stay in the cache; on torch each
 function is one differentiable expression. What is done with the blocks stands in
-`xstsr.conserve`.
+`xstsr.conservation.constraint`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

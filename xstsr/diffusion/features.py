@@ -10,7 +10,11 @@ are an axis and every factor gives tensors of the same form. Seven channels:
    cell is dry throughout; for states, where it holds data
 4. - 6. the phase inside the block in time, y and x, from -1 to 1
 
-After these come known fine fields, for models that were trained with some.
+After these come known fine fields, for models that were trained with some: orography,
+or another variable that was refined first. Static ones stay as they are while it rains;
+given ones have values of their own in every fine step, and may differ between
+realizations: what is drawn for one variable, given the other, makes both a draw of
+their joint distribution.
 
 Scalars travel beside them: (log s, log t, log spacing, log step).
 """

@@ -1,8 +1,8 @@
-r"""The plan as a Dask graph: three tasks a window, whatever the model's size.
+"""Refine a whole field, in memory or as a Dask graph; the same bits.
 
-For each window one task gathers the coarse frames and one draws; for each chunk of the
-result one joins what the windows around it drew. The model travels by name; workers
-load it once per process.
+The graph has three tasks a window, whatever the model's size: one gathers the coarse
+frames, one draws; for each chunk of the result one joins what the windows around it
+drew. The model travels by name; workers load it once per process.
 """
 
 import math

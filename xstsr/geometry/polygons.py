@@ -13,6 +13,9 @@ of it has an area on its right, in its own cell and in all cells further right::
 Summed with the sign of dv round the polygon, what lies right of it cancels. Nothing is
 sampled: for straight edges the areas are exact, whatever the shape and orientation.
 
+Straight lines of one map are curves on another, so outlines of cells have points
+between their corners. Neighbours share them: no gaps, no overlaps.
+
 Not here: projections and what a grid is. Those are in `xstsr.regridding.grid`.
 """
 

@@ -1,4 +1,4 @@
-"""Taking turns on a device, and staying within its memory.
+"""Which device runs a network, one network at a time, within its memory.
 
 One network runs at a time in a process, with all the cores that the process was given,
 so that Dask's threads and torch's do not multiply, and so that a process needs the

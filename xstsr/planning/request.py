@@ -1,6 +1,7 @@
-"""From a meaning and a wish to a `Job`: options checked, work planned.
+"""From a meaning and options to a `Job`: options checked, work planned.
 
-Values only: no labelled array comes in here.
+Also whether a model fits a field, from the header of its checkpoint. Values only: no
+labelled array comes in here.
 """
 
 import sys

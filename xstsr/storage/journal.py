@@ -11,7 +11,8 @@ A store grows in a folder beside its target, ``out.zarr.part``:
 ================  ====================================================================
 
 A line is written once the chunks that it names are safe on disk, so that a process may
-be killed at any moment: what has no line is computed again.
+be killed at any moment: what has no line is computed again. The values of the input are
+known again by their fingerprint, the same in any chunks.
 """
 
 import json

@@ -1,7 +1,8 @@
-"""Writing blocks of a Dask array to a growing Zarr store, as tasks of its graph.
+"""Blocks of a Dask array into a growing Zarr store, and the store's publication.
 
 A block is what one task computes; it fills whole chunks of the store. Whichever process
-computes it writes it, and notes it in the journal when its files are safe on disk.
+computes it writes it, and notes it in the journal when its files are safe on disk. The
+root metadata come last, and one rename gives the store its name.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,8 @@
-r"""Curves behind the scores: spectra, exceedance, ranks, spread against error.
+"""Curves from which pictures are drawn: exceedance, ranks, spread against error.
 
 A score is one number; these are what it was taken from, on physical axes. Everything
 takes fields of shape (T, Y, X), or (M, T, Y, X) for ensembles, NaN where there is
-nothing. Arrays only. The scores are in `xstsr.verification.scores` and
-`xstsr.verification.spatial`.
+nothing.
 """
 
 from collections.abc import Mapping

@@ -1,11 +1,11 @@
-r"""Score an ensemble of fine fields against the truth, in physical units.
+"""Score an ensemble of fine fields against the truth, in physical units.
 
 The problem: say how good realizations of a refined field are, as a probabilistic
-forecast, as pictures of rain and as water. Everything takes ``ensemble`` of shape
-(M, T, Y, X) and ``truth`` of shape (T, Y, X) in mm h-1. A pixel counts where neither is
-NaN. A deterministic field is an ensemble with M = 1. Work runs frame by frame, so that
-no second ensemble is made. Events are few: score each and report them apart. How rain
-looks is scored in `xstsr.verification.spatial`.
+forecast and as water. Everything takes ``ensemble`` of shape (M, T, Y, X) and ``truth``
+of shape (T, Y, X) in mm h-1. A pixel counts where neither is NaN. A deterministic field
+is an ensemble with M = 1. Work runs frame by frame, so that no second ensemble is made.
+Events are few: score each and report them apart. How rain looks is scored in
+`xstsr.verification.spatial` and `xstsr.verification.spectra`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,9 +1,8 @@
-r"""Judge how rain looks: spectra, persistence, neighbourhoods, similarity of pictures.
+"""Judge how rain looks: persistence, neighbourhoods, similarity of pictures, seams.
 
 The problem: an ensemble can have a good CRPS and look like blobs. Everything takes
 ``ensemble`` of shape (M, T, Y, X) and ``truth`` of shape (T, Y, X) in mm h-1, and
-counts a pixel where neither is NaN. Work runs frame by frame in float64. Probabilities
-and amounts are scored in `xstsr.verification.scores`.
+counts a pixel where neither is NaN. Work runs frame by frame in float64.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Power spectra in space and in time, and how far two of them are apart.
 
 Everything takes fields of shape (T, Y, X), or (M, T, Y, X) for ensembles, NaN where
-there is nothing.
+there is nothing. Work runs frame by frame in float64.
 """
 
 from collections.abc import Callable
